@@ -1,0 +1,45 @@
+# The verbs of this project. Each does all its own set-up; see README.md.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format bench lock clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: .venv/installed ## make .venv/ with the locked dependencies and the partyline command
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "partyline needs Python 3.11 or newer (make PYTHON=python3.12)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install ## start the receiver (without a partyline.toml: try it out)
+	@if [ -f partyline.toml ] || [ -n "$$PARTYLINE_CONFIG" ]; then exec $(BIN)/partyline serve; else exec $(BIN)/partyline try; fi
+
+test: install ## run the whole test suite against a real Redis it starts itself
+	$(BIN)/python -m pytest -q
+
+check: install ## lint, formatting, strict types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## bring the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## measure against the floor: bare Starlette that only verifies
+	$(BIN)/python -m tests.bench
+
+lock: install ## resolve the dependencies anew and write requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+		--python-version 3.11 --extra embedded --extra dev --output-file requirements.lock --upgrade pyproject.toml
+
+clean: ## remove what the verbs made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
