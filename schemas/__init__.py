@@ -1,0 +1,1 @@
+"""The language of partyline: addresses, captures, events, envelopes, errors, key names. Pure."""

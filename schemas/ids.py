@@ -1,0 +1,99 @@
+"""Identifiers, and how each is derived.
+
+A derived key is keyed BLAKE2b-128 over length-prefixed parts (four bytes, big-endian, then the part as UTF-8),
+written as 26 characters of lower-case base32 without padding. The prefix says what it names: `cv_` a
+conversation, `ac_` an account as a whole, `au_` an audience. Length prefixes keep ("ab", "c") and ("a", "bc") apart.
+"""
+
+from base64 import b32encode
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import NewType
+
+ConversationKey = NewType("ConversationKey", str)
+Audience = NewType("Audience", str)
+EventId = NewType("EventId", str)
+CaptureId = NewType("CaptureId", str)
+
+_MAX_KEY = 64  # BLAKE2b takes no longer key
+_MAX_PART = 160  # longer facts are hashed, so that an event id stays readable and bounded
+
+
+class Scope:
+    """What every conversation key of one account is derived under: (namespace, provider, account) and `id_key`.
+
+    No other setting enters a key, so adding a line or rotating a credential moves no conversation.
+    """
+
+    __slots__ = ("_id_key", "account", "namespace", "provider")
+
+    def __init__(self, id_key: bytes, namespace: str, provider: str, account: str) -> None:
+        self._id_key = hash_key(id_key)
+        self.namespace = namespace
+        self.provider = provider
+        self.account = account
+
+    def conversation(self, kind: str, parts: Iterable[str]) -> ConversationKey:
+        """The key of the conversation that `kind` and `parts` identify, as `Identity` holds them."""
+        return ConversationKey("cv_" + self._derive("cv", self.provider, self.account, kind, *parts))
+
+    def whole_account(self) -> ConversationKey:
+        """The subject of events that concern the account as a whole."""
+        return ConversationKey("ac_" + self._derive("ac", self.provider, self.account))
+
+    def audience(self, people: Iterable[str]) -> Audience:
+        """The same for the same people at any provider and account of the namespace."""
+        return Audience("au_" + self._derive("au", *sorted(people)))
+
+    def _derive(self, tag: str, *parts: str) -> str:
+        digest = blake2b(digest_size=16, key=self._id_key)
+        for part in (tag, self.namespace, *parts):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(4, "big"))
+            digest.update(encoded)
+        return base32(digest.digest())
+
+
+def hash_key(id_key: bytes) -> bytes:
+    """`id_key` as BLAKE2b can take it: itself up to 64 bytes, else its BLAKE2b-512."""
+    return id_key if len(id_key) <= _MAX_KEY else blake2b(id_key).digest()
+
+
+def fingerprint(id_key: bytes) -> str:
+    """What a namespace remembers of its `id_key`, so that start-up can refuse another one."""
+    return blake2b(b"partyline id_key", digest_size=8, key=hash_key(id_key)).hexdigest()
+
+
+def base32(data: bytes) -> str:
+    """Lower-case base32 without padding: 16 bytes become 26 characters."""
+    return b32encode(data).decode().rstrip("=").lower()
+
+
+def event_id(provider: str, account: str, *fact: str | None) -> EventId:
+    """The idempotency key of one provider fact: `telnyx:main-telnyx:0d7c4fbe-…`.
+
+    `fact` is what identifies it at that provider (its facts.md), absent parts left empty. A colon or percent
+    sign inside a part is escaped, so no two lists of parts give one id; a very long part stands as its hash.
+    """
+    return EventId(":".join((provider, account, *(_readable(part or "") for part in fact))))
+
+
+def _readable(part: str) -> str:
+    if len(part) > _MAX_PART:
+        return "b2." + blake2b(part.encode(), digest_size=16).hexdigest()
+    return part.replace("%", "%25").replace(":", "%3A")
+
+
+def derived_event_id(origin: EventId, consequence: str) -> EventId:
+    """The id of an event that follows from another: `…#members`, `…#merged`."""
+    return EventId(f"{origin}#{consequence}")
+
+
+def content_hash(data: bytes) -> str:
+    """A short name for content without any id of its own (32 hexadecimal digits)."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def capture_id(milliseconds: int, randomness: bytes) -> CaptureId:
+    """`cp_` and 26 characters that sort by time: 48 bits of Unix milliseconds, then 80 random bits."""
+    return CaptureId("cp_" + base32(milliseconds.to_bytes(6, "big") + randomness[:10]))

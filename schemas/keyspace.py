@@ -1,0 +1,107 @@
+"""Every Redis key and channel, each with its reason. No other file spells one.
+
+The braces are literal: they are the cluster hash tag, so all keys of a partition share a slot and one script may
+touch them together.
+"""
+
+#: Version of the layout below; a namespace remembers the one it was made with.
+LAYOUT = "1"
+
+#: De-duplication entries are spread over 2^14 hashes a generation, so that each stays small enough for Redis'
+#: compact encoding (about 25 bytes an entry instead of 100) from thousands to millions of entries.
+_DEDUPE_BUCKET_BITS = 14
+_DEDUPE_FIELD_BYTES = 10
+_DAY_SECONDS = 86400
+
+
+class Keyspace:
+    """The keys of one partition of one namespace."""
+
+    __slots__ = ("namespace", "prefix")
+
+    def __init__(self, namespace: str, partition: int = 0) -> None:
+        self.namespace = namespace
+        tag = namespace if partition == 0 else f"{namespace}:{partition}"
+        self.prefix = f"partyline:{{{tag}}}"
+
+    # --- contract: relied on outside the code ---
+
+    @property
+    def captures(self) -> str:
+        """Stream, one entry per callback: the capture log, the only queue."""
+        return f"{self.prefix}:captures"
+
+    @property
+    def events(self) -> str:
+        """Stream with one field `event`, the envelope as JSON: the record, at least once, resumable."""
+        return f"{self.prefix}:events"
+
+    @property
+    def channels(self) -> str:
+        """What every channel starts with; `:<type>:<subject>` follows, and the same bytes are published there."""
+        return f"{self.prefix}:events:"
+
+    def channel(self, event_type: str, subject: str) -> str:
+        """Pub/sub channel of one type and subject: a hint, at most once."""
+        return f"{self.prefix}:events:{event_type}:{subject}"
+
+    @property
+    def every_channel(self) -> str:
+        """The pattern for PSUBSCRIBE that gets all events."""
+        return f"{self.prefix}:events:*"
+
+    @property
+    def dead(self) -> str:
+        """Stream of dead letters: capture id, reason, detail."""
+        return f"{self.prefix}:dead"
+
+    @property
+    def quarantine(self) -> str:
+        """Stream, capped: the one place that keeps unauthentic bytes."""
+        return f"{self.prefix}:quarantine"
+
+    # --- internal ---
+
+    @property
+    def meta(self) -> str:
+        """Hash: layout version, partitions, fingerprint of id_key; start-up refuses what does not match."""
+        return f"{self.prefix}:meta"
+
+    @property
+    def lease(self) -> str:
+        """String with a time to live: the token of the one pipeline that may commit."""
+        return f"{self.prefix}:lease"
+
+    @property
+    def cursor(self) -> str:
+        """String: the entry id of the last capture that is wholly committed."""
+        return f"{self.prefix}:cursor"
+
+    def bytes_of(self, stream: str) -> str:
+        """Integer: how many bytes a stream's entries hold, kept by the scripts that add and trim."""
+        return f"{self.prefix}:bytes:{stream.rpartition(':')[2]}"
+
+    def conversation(self, key: str) -> str:
+        """String: the record of one conversation, or the redirect of a merged one. Expires only if provisional."""
+        return f"{self.prefix}:cv:{key}"
+
+    def sequence(self, subject: str) -> str:
+        """Integer: the last sequence number of a subject. Of its own, since it changes with each event."""
+        return f"{self.prefix}:sq:{subject}"
+
+    def dedupe(self, digest: bytes, seconds: int, window_seconds: int) -> list[str]:
+        """Hashes that may know an event id: the one to write now, then the others to look into.
+
+        An entry lives in the hash of the generation in which it was last seen. A generation is the window rounded
+        up to a power of two days, so a change of `retention.dedupe` within that rounding loses nothing; the
+        neighbours on both sides are looked into, because clocks step back as well.
+        """
+        bucket = int.from_bytes(digest[:2], "big") >> (16 - _DEDUPE_BUCKET_BITS)
+        days = 1 << max(0, -(-window_seconds // _DAY_SECONDS) - 1).bit_length()
+        generation = seconds // (days * _DAY_SECONDS)
+        return [f"{self.prefix}:dd:{days}:{generation + step}:{bucket:x}" for step in (0, -1, 1)]
+
+    @staticmethod
+    def dedupe_field(digest: bytes) -> bytes:
+        """The field of one event id inside its hash."""
+        return digest[:_DEDUPE_FIELD_BYTES]

@@ -1,0 +1,77 @@
+"""Bytes to values and back: the only encoder and decoder of stored data. Pure.
+
+Captures are flat stream entries (contract); the envelope is CloudEvents JSON (contract); conversation records are
+JSON too, so that a person at redis-cli can read them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import orjson
+
+from schemas.callback import AccountFacts, Callback, Capture, Headers
+from schemas.clock import format_time, parse_time
+from schemas.errors import ParseError
+from schemas.ids import CaptureId
+
+_facts_decoder = msgspec.json.Decoder(AccountFacts)
+_encoder = msgspec.json.Encoder()
+
+
+def encode_facts(facts: AccountFacts) -> bytes:
+    """Account facts as they stand in a capture; the same for each capture of an account."""
+    return _encoder.encode(facts)
+
+
+def encode_capture(identifier: CaptureId, callback: Callback, facts: bytes) -> list[bytes]:
+    """The fields of one entry of the capture log, names and values in turn. `facts` as `encode_facts` gives it."""
+    return [
+        b"id", identifier.encode(),
+        b"provider", callback.provider.encode(),
+        b"account", callback.account.encode(),
+        b"kind", b"callback",
+        b"received_at", format_time(callback.received_at).encode(),
+        b"assurance", callback.assurance.encode(),
+        b"headers", encode_headers(callback.headers),
+        b"facts", facts,
+        b"body", callback.body,
+    ]  # fmt: skip
+
+
+def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:
+    """One entry of the capture log. ParseError names the field that is missing or damaged."""
+    try:
+        received_at = parse_time(fields[b"received_at"].decode())
+        if received_at is None:
+            raise ParseError("capture.received_at", "not a time")
+        return Capture(
+            id=CaptureId(fields[b"id"].decode()),
+            kind="callback",
+            provider=fields[b"provider"].decode(),
+            account=fields[b"account"].decode(),
+            received_at=received_at,
+            assurance=msgspec.convert(fields[b"assurance"].decode(), Capture.__annotations__["assurance"]),
+            headers=decode_headers(fields[b"headers"]),
+            body=fields[b"body"],
+            facts=_facts_decoder.decode(fields[b"facts"]),
+        )
+    except KeyError as missing:
+        raise ParseError(f"capture.{missing.args[0].decode()}", "missing") from None
+    except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
+        raise ParseError("capture", f"damaged: {type(error).__name__}") from None
+
+
+def encode_headers(headers: Headers) -> bytes:
+    """Headers as JSON pairs; bytes stand as Latin-1, which loses none."""
+    return orjson.dumps([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+
+
+def decode_headers(data: bytes) -> Headers:
+    """What `encode_headers` made."""
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in orjson.loads(data))
+
+
+def encode_json(value: Any) -> bytes:
+    """Any value of ours as compact JSON."""
+    return orjson.dumps(value, default=msgspec.to_builtins)
