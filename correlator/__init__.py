@@ -1,0 +1,1 @@
+"""The engine: evidence to conversation, one atomic commit, events on streams. Knows no HTTP and no provider."""

@@ -1,0 +1,348 @@
+"""Which conversation a fact belongs to: the rules. Pure.
+
+`decide` says what one fact's own evidence wants. `resolve` is the rule book over a whole history: slow, complete,
+and the oracle that the commit path is tested against. Nothing below depends on the order of the history except
+what rule 5 says.
+
+1. **Identities.** The key of an identity is a node, the fact keeps it for good, and nodes merge by rules 4 to 6 only.
+   Of merged nodes the strongest survives, then the smallest key; both are constants of the key.
+2. **Pointers** serve only facts without an identity. Pointers that any fact names together are one class. The
+   identities of all facts that name one of its pointers claim the class; a registered send is stronger than a
+   report, then the smaller surviving key. The claimants themselves stay apart: weak evidence never joins.
+3. **Direct and group never mix.** A fact that says it is of one kind is only served by a claim of that kind; failing
+   that it is provisional. Its kind enters its provisional key, so that such a key never comes to resolve to the other
+   kind. It is also the weakest claim of its class, for the facts that say nothing. Without any claim at all
+   the provisional key is that of the class's smallest pointer, or of the event if there is no pointer.
+4. **Users**, within an account. Two user ids tied are one user, and so are two phones. A phone and the user id
+   it is seen with are one user. Per line, all direct conversations with one user are one. Whatever is not a phone
+   counts as a user id; sets and groups are never touched by this.
+5. **Recycled phones.** From the fact on that shows a phone with a second user id, tied to the first by no tie between
+   ids, the phone is in doubt: it links nothing further, and facts that know their user by that phone alone have
+   no identity (they are direct, and pointers may serve them). What had merged stays. Which of the two ids came first is
+   the one thing that arrival decides.
+6. **Links** of a person merge nodes, across accounts too, but not direct with group: such a link is refused, and so
+   is one of a key that nothing ever had. A link between a provisional conversation and an identity is its strongest
+   claim; between two provisional ones it makes them one class. Ties of addresses count like those that facts
+   show. Undone, a link is as if it had never been.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Final, NamedTuple, get_args
+
+import msgspec
+
+from correlator.users import Classes, Users
+from schemas.address import Address
+from schemas.events import Evidence, Identity, Kind, Pointer
+from schemas.ids import ConversationKey, EventId, Scope
+
+# What a key was derived from, weakest first: a constant of the key, never of arrival.
+POINTER: Final = 0
+PHONE_PAIR: Final = 1
+COMPLETE: Final = 2
+GROUP_ID: Final = 3
+
+_STRENGTHS: Final = {"group": GROUP_ID, "set": COMPLETE, "user": COMPLETE, "pair": PHONE_PAIR}
+_LARGEST_DIRECT: Final = 2
+
+# Who claims a class of pointers, weakest first.
+BY_HINT: Final = 0
+BY_REPORT: Final = 1
+BY_SEND: Final = 2
+BY_PERSON: Final = 3
+
+
+# --- one fact ---------------------------------------------------------------------------------------------
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What one fact's own evidence decides: the key it wants, before anything else is known."""
+
+    #: Of the identity; else provisional, by its smallest pointer; else by the event itself.
+    key: ConversationKey
+    #: A constant of the key: `GROUP_ID`, `COMPLETE`, `PHONE_PAIR` or `POINTER`.
+    strength: int
+    kind: Kind
+    #: No identity decided.
+    provisional: bool
+    #: The keys of all its pointers, sorted, distinct.
+    pointers: tuple[ConversationKey, ...]
+
+
+def decide(scope: Scope, event_id: EventId, evidence: Evidence, *, in_doubt: bool = False) -> Decision:
+    """What one fact's evidence decides by itself.
+
+    Args:
+        scope: what keys are derived under.
+        event_id: the fact's own, for want of anything better.
+        evidence: what the fact tells.
+        in_doubt: the identity does not count, since its phone may be another person's by now (rule 5).
+    """
+    identity = evidence.identity
+    kind = evidence.kind if identity is None else kind_of(identity)
+    pointers = tuple(sorted({pointer_key(scope, pointer) for pointer in evidence.pointers}))
+    if identity is None or in_doubt:
+        anchor = pointers[0] if pointers else event_key(scope, event_id)
+        return Decision(provisional_key(scope, anchor, kind), POINTER, kind, True, pointers)
+    key = scope.conversation(identity.kind, identity.parts)
+    return Decision(key, _STRENGTHS[identity.kind], kind, False, pointers)
+
+
+def pointer_key(scope: Scope, pointer: Pointer) -> ConversationKey:
+    """The key of what is known by a pointer only."""
+    return scope.conversation("pointer", (pointer.kind, *pointer.parts))
+
+
+def event_key(scope: Scope, event_id: EventId) -> ConversationKey:
+    """The key of what not even a pointer is known of."""
+    return scope.conversation("event", (event_id,))
+
+
+def provisional_key(scope: Scope, anchor: ConversationKey, kind: Kind) -> ConversationKey:
+    """The key of the provisional conversation of one kind at an anchor (a pointer's or an event's key)."""
+    return anchor if kind == "unknown" else scope.conversation("provisional", (kind, anchor))
+
+
+def kind_of(identity: Identity) -> Kind:
+    """A group id names a group, and so does a set of three or more; everything else is direct."""
+    if identity.kind == "group" or (identity.kind == "set" and len(identity.parts) > _LARGEST_DIRECT):
+        return "group"
+    return "direct"
+
+
+# --- a history --------------------------------------------------------------------------------------------
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """One provider fact, as far as identity goes. `registered`: it is a send that was registered with us."""
+
+    id: EventId
+    scope: Scope
+    evidence: Evidence
+    registered: bool = False
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A person says that two conversations are one."""
+
+    one: ConversationKey
+    other: ConversationKey
+
+
+class Tie(msgspec.Struct, frozen=True):
+    """A person says that two addresses within an account are one user's."""
+
+    scope: Scope
+    one: Address
+    other: Address
+
+
+class Unlink(msgspec.Struct, frozen=True):
+    """A person takes exactly that link or tie back."""
+
+    link: Link | Tie
+
+
+Entry = Fact | Link | Tie | Unlink
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one surviving conversation. `merged`: the other keys that facts wanted and that resolve to it."""
+
+    kind: Kind
+    provisional: bool
+    merged: tuple[ConversationKey, ...]
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """Where everything in a history belongs."""
+
+    #: The surviving key of each fact.
+    keys: dict[EventId, ConversationKey]
+    #: The survivors.
+    conversations: dict[ConversationKey, Outcome]
+    #: Links that rule 6 forbids, as far as they were not taken back.
+    refused: tuple[Link, ...]
+
+
+def resolve(history: Sequence[Entry]) -> Resolution:
+    """Where each fact of a history belongs, by the rules above."""
+    entries = _in_force(history)
+    accounts = _accounts(entries)
+    findings = [
+        _Finding(at, entry, _decide_among(accounts[_account(entry.scope)], at, entry))
+        for at, entry in entries
+        if isinstance(entry, Fact)
+    ]
+    board = _Board(findings)
+    board.merge_users(findings, accounts)
+    refused = tuple(entry for _, entry in entries if isinstance(entry, Link) and not board.link(entry))
+    survivors = board.survivors({decision.key for _, _, decision in findings})
+    # A fact that stands twice with unlike evidence is where the stronger evidence puts it.
+    findings.sort(key=lambda finding: (-finding.decision.strength, finding.decision.key))
+    keys: dict[EventId, ConversationKey] = {}
+    for _, fact, decision in findings:
+        keys.setdefault(fact.id, survivors[decision.key])
+    return Resolution(keys, board.outcomes(survivors), refused)
+
+
+class _Finding(NamedTuple):
+    at: int
+    fact: Fact
+    decision: Decision
+
+
+def _in_force(history: Sequence[Entry]) -> list[tuple[int, Fact | Link | Tie]]:
+    """What holds at the end, each with the place where it first stood: no repetition, no link taken back."""
+    first: dict[Fact | Link | Tie, int] = {}
+    for at, entry in enumerate(history):
+        if isinstance(entry, Unlink):
+            first.pop(entry.link, None)
+        else:
+            first.setdefault(entry, at)
+    return [(at, entry) for entry, at in first.items()]
+
+
+# --- users (rules 4 and 5) --------------------------------------------------------------------------------
+
+
+_Account = tuple[str, str]
+
+
+def _account(scope: Scope) -> _Account:
+    return (scope.provider, scope.account)
+
+
+def _accounts(entries: Iterable[tuple[int, Fact | Link | Tie]]) -> dict[_Account, Users]:
+    ties: dict[_Account, list[tuple[int, Address, Address]]] = defaultdict(list)
+    lines: dict[_Account, set[Address]] = defaultdict(set)
+    for at, entry in entries:
+        if isinstance(entry, Tie):
+            ties[_account(entry.scope)].append((at, entry.one, entry.other))
+        elif isinstance(entry, Fact):
+            ties[_account(entry.scope)].extend((at, *pair) for pair in entry.evidence.same_user)
+            lines[_account(entry.scope)].update(entry.evidence.lines)
+    return {account: Users(ties[account], lines[account]) for account in ties}
+
+
+def _decide_among(users: Users, at: int, fact: Fact) -> Decision:
+    identity = fact.evidence.identity
+    in_doubt = identity is not None and at >= users.doubted_at(identity)
+    return decide(fact.scope, fact.id, fact.evidence, in_doubt=in_doubt)
+
+
+# --- nodes, classes of pointers, claims (rules 1, 2, 3 and 6) ---------------------------------------------
+
+
+class _Claim(NamedTuple):
+    rank: int
+    kind: Kind
+    #: The identity's key; a claim `BY_HINT` has none.
+    key: ConversationKey | None
+
+
+_Claims = Mapping[ConversationKey, Sequence[_Claim]]
+
+
+class _Board:
+    """Everything a history names, and what stands for what."""
+
+    def __init__(self, findings: Sequence[_Finding]) -> None:
+        #: Identities.
+        self._nodes = {found.key: found for _, _, found in findings if not found.provisional}
+        self._merged: Classes[ConversationKey] = Classes(lambda key: (-self._nodes[key].strength, key))
+        #: Pointers, and events without any. A claim on one is a claim on its class.
+        self._anchors: Classes[ConversationKey] = Classes()
+        self._claims: list[tuple[ConversationKey, _Claim]] = []
+        #: Each provisional key, and what it is of: anchor and kind.
+        self._named: dict[ConversationKey, tuple[ConversationKey, Kind]] = {}
+        for _, fact, decision in findings:
+            anchors = decision.pointers
+            if decision.provisional and not anchors:
+                anchors = (event_key(fact.scope, fact.id),)
+            for anchor in anchors:
+                self._name(fact.scope, anchor)
+                self._anchors.join(anchors[0], anchor)
+                self._claim(anchor, fact, decision)
+        self._own = {of: key for key, of in self._named.items()}
+
+    def _name(self, scope: Scope, anchor: ConversationKey) -> None:
+        for kind in get_args(Kind):
+            self._named[provisional_key(scope, anchor, kind)] = (anchor, kind)
+
+    def _claim(self, anchor: ConversationKey, fact: Fact, decision: Decision) -> None:
+        if not decision.provisional:
+            rank = BY_SEND if fact.registered else BY_REPORT
+            self._claims.append((anchor, _Claim(rank, decision.kind, decision.key)))
+        elif decision.kind != "unknown":
+            self._claims.append((anchor, _Claim(BY_HINT, decision.kind, None)))
+
+    def merge_users(self, findings: Iterable[_Finding], accounts: Mapping[_Account, Users]) -> None:
+        """Merge each line's direct conversations with one user, but for what came after a phone fell in doubt."""
+        threads: dict[tuple[str, ...], dict[ConversationKey, tuple[int, float]]] = defaultdict(dict)
+        for at, fact, decision in findings:
+            account, identity = _account(fact.scope), fact.evidence.identity
+            if identity is None or decision.provisional:
+                continue
+            users = accounts[account]
+            for line, contact in users.readings(identity):
+                thread = threads[(*account, line, users.user(contact))]
+                thread.setdefault(decision.key, (at, users.doubted_at(identity)))
+        for thread in threads.values():
+            for (one, (at, until)), (other, (other_at, other_until)) in combinations(thread.items(), 2):
+                if max(at, other_at) < min(until, other_until):
+                    self._merged.join(one, other)
+
+    def link(self, link: Link) -> bool:
+        """Do what a person says; False where that must not be."""
+        ends = (link.one, link.other)
+        if any(key not in self._nodes and key not in self._named for key in ends):
+            return False
+        if {self._kind(key) for key in ends} == {"direct", "group"}:
+            return False
+        identities = [key for key in ends if key in self._nodes]
+        anchors = [self._named[key][0] for key in ends if key not in self._nodes]
+        if not anchors:
+            self._merged.join(*identities)
+        elif not identities:
+            self._anchors.join(*anchors)
+        else:
+            claim = _Claim(BY_PERSON, self._kind(identities[0]), identities[0])
+            self._claims.append((anchors[0], claim))
+        return True
+
+    def _kind(self, key: ConversationKey) -> Kind:
+        return self._nodes[key].kind if key in self._nodes else self._named[key][1]
+
+    def survivors(self, keys: Iterable[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
+        """What each key resolves to, once everything is on the board."""
+        claims: dict[ConversationKey, list[_Claim]] = defaultdict(list)
+        for anchor, claim in self._claims:
+            claims[self._anchors.find(anchor)].append(claim)
+        return {key: self._merged.find(key) if key in self._nodes else self._served(key, claims) for key in keys}
+
+    def _served(self, key: ConversationKey, claims: _Claims) -> ConversationKey:
+        """What the best fitting claim makes of a provisional key."""
+        anchor, kind = self._named[key]
+        anchor = self._anchors.find(anchor)
+        fitting = [claim for claim in claims.get(anchor, ()) if kind in {"unknown", claim.kind}]
+        if not fitting:
+            return self._own[anchor, kind]
+        strongest = max(claim.rank for claim in fitting)
+        return min(
+            self._own[anchor, claim.kind] if claim.key is None else self._merged.find(claim.key)
+            for claim in fitting
+            if claim.rank == strongest
+        )
+
+    def outcomes(self, survivors: Mapping[ConversationKey, ConversationKey]) -> dict[ConversationKey, Outcome]:
+        """The survivors, each with what resolves to it."""
+        merged: dict[ConversationKey, set[ConversationKey]] = defaultdict(set)
+        for key, survivor in survivors.items():
+            merged[survivor].add(key)
+        return {
+            key: Outcome(self._kind(key), key not in self._nodes, tuple(sorted(keys - {key})))
+            for key, keys in merged.items()
+        }

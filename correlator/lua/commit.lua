@@ -1,0 +1,82 @@
+-- Commits the outcome of captures: records, events, dead letters, and the cursor, all or nothing.
+--
+-- KEYS  1 lease  2 cursor  3 events  4 bytes of events  5 dead  6 bytes of dead
+--       then one per record
+--       then per event: three de-duplication hashes (the one to write first), its sequence counter
+-- ARGV  1 lease token   2 cursor expected ('' for none)   3 cursor to set ('' to leave it)
+--       4 records  5 events  6 dead letters
+--       then per record: bytes expected ('' for absent), bytes to set, seconds to live (0 for ever)
+--       then per event: field, seconds of receipt, window in seconds, envelope head, envelope tail, channel,
+--                       '1' to append it to the stream with a sequence or '0' to publish only
+--       then per dead letter: capture id, reason, detail
+-- Returns {'ok', sequence or 0 (published only) or -1 (duplicate) per event}, or {why} having written nothing:
+--         'lease' (not ours any more), 'cursor' (somebody moved it), 'record' (somebody changed one).
+--
+-- Every read and check comes before the first write. Times are the captures' own, never the server's.
+
+local records, events, letters = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lease'} end
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return {'cursor'} end
+local at = 7
+for i = 1, records do
+  if (redis.call('GET', KEYS[6 + i]) or '') ~= ARGV[at] then return {'record'} end
+  at = at + 3
+end
+
+at = 7
+for i = 1, records do
+  local ttl = tonumber(ARGV[at + 2])
+  if ARGV[at] ~= ARGV[at + 1] then
+    if ttl > 0 then
+      redis.call('SET', KEYS[6 + i], ARGV[at + 1], 'EX', ttl)
+    else
+      redis.call('SET', KEYS[6 + i], ARGV[at + 1])
+    end
+  elseif ttl > 0 then
+    redis.call('EXPIRE', KEYS[6 + i], ttl)
+  end
+  at = at + 3
+end
+
+local result, key, bytes = {'ok'}, 7 + records, 0
+for _ = 1, events do
+  local field, seconds, window = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local latest, duplicate = seconds, false
+  for generation = key, key + 2 do
+    local seen = tonumber(redis.call('HGET', KEYS[generation], field))
+    if seen and seconds - seen <= window then
+      duplicate = true
+      if seen > latest then latest = seen end
+    end
+  end
+  redis.call('HSET', KEYS[key], field, string.format('%d', latest))
+  redis.call('EXPIRE', KEYS[key], 2 * window + 86400)
+  if duplicate then
+    result[#result + 1] = -1
+  elseif ARGV[at + 6] == '0' then
+    redis.call('PUBLISH', ARGV[at + 5], ARGV[at + 3])
+    result[#result + 1] = 0
+  else
+    local sequence = redis.call('INCR', KEYS[key + 3])
+    local envelope = ARGV[at + 3] .. string.format('%016.0f', sequence) .. ARGV[at + 4]
+    redis.call('XADD', KEYS[3], '*', 'event', envelope)
+    redis.call('PUBLISH', ARGV[at + 5], envelope)
+    bytes = bytes + #envelope
+    result[#result + 1] = sequence
+  end
+  at = at + 7
+  key = key + 4
+end
+if bytes > 0 then redis.call('INCRBY', KEYS[4], bytes) end
+
+local dead = 0
+for _ = 1, letters do
+  redis.call('XADD', KEYS[5], '*', 'capture', ARGV[at], 'reason', ARGV[at + 1], 'detail', ARGV[at + 2])
+  dead = dead + #ARGV[at] + #ARGV[at + 1] + #ARGV[at + 2]
+  at = at + 3
+end
+if dead > 0 then redis.call('INCRBY', KEYS[6], dead) end
+
+if ARGV[3] ~= '' then redis.call('SET', KEYS[2], ARGV[3]) end
+return result

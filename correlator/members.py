@@ -1,0 +1,64 @@
+"""Who is in a conversation whose key does not say it: rule 6 of the identity rules. Pure.
+
+A roster is the latest complete list by the provider's time, and the deltas that are not older. At the same time a
+delta beats a list, out beats in, the greater list the lesser. Each of these is "the greater wins", so rosters can be
+fed in any order, any number of times, and come out the same.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from schemas.address import Address
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """At `at` (Unix milliseconds) somebody was seen in, or gone."""
+
+    at: int
+    out: bool
+
+
+class Roster(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of the members: a complete list with its time, and later deltas by address."""
+
+    listed_at: int = -1
+    listed: tuple[Address, ...] | None = None
+    deltas: dict[Address, Delta] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody is known."""
+        return self.listed is not None
+
+    def members(self) -> frozenset[Address]:
+        """Everybody known to be in it now, own lines included."""
+        present = set(self.listed or ())
+        for address, delta in self.deltas.items():
+            if delta.out:
+                present.discard(address)
+            else:
+                present.add(address)
+        return frozenset(present)
+
+    def with_list(self, addresses: Iterable[Address], at: int) -> "Roster":
+        """The roster after a complete list; itself when the list changes nothing. An empty list is no evidence."""
+        candidate = tuple(sorted(set(addresses)))
+        if not candidate or _rank(candidate, at) <= _rank(self.listed, self.listed_at):
+            return self
+        later = {address: delta for address, delta in self.deltas.items() if delta.at >= at}
+        return Roster(at, candidate, later)
+
+    def with_deltas(self, addresses: Iterable[Address], at: int, *, out: bool) -> "Roster":
+        """The roster after people were seen in (or gone) at a time; itself when that changes nothing."""
+        delta = Delta(at, out)
+        news = {
+            address: delta
+            for address in addresses
+            if at >= self.listed_at and self.deltas.get(address, Delta(-1, out=False)) < delta
+        }
+        return Roster(self.listed_at, self.listed, {**self.deltas, **news}) if news else self
+
+
+def _rank(listed: tuple[Address, ...] | None, at: int) -> tuple[int, int, tuple[Address, ...]]:
+    return (at, len(listed or ()), listed or ())

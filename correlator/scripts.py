@@ -1,0 +1,34 @@
+"""The Lua scripts, loaded from `lua/` and bound once to a client; and how a call to Redis fails."""
+
+from collections.abc import Awaitable
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from schemas.errors import StoreError
+
+
+class Scripts:
+    """Each script as a callable on one client. redis-py sends EVALSHA and loads a script that is not there."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.commit = _bind(redis, "commit")
+        self.lease = _bind(redis, "lease")
+        self.append = _bind(redis, "append")
+        self.trim = _bind(redis, "trim")
+
+
+def _bind(redis: Redis, name: str) -> AsyncScript:
+    source = files("correlator").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return redis.register_script(source)
+
+
+async def answer(call: Awaitable[Any]) -> Any:
+    """What Redis answers. StoreError for every way in which it does not, so that callers need to know only one."""
+    try:
+        return await call
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreError(f"Redis: {type(error).__name__}: {str(error)[:200]}") from error
