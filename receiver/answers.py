@@ -1,0 +1,56 @@
+"""Answers over plain ASGI: small, prebuilt where they can be, problems as RFC 9457.
+
+A problem says what is wrong and what to look at, with a stable `reason`; never a secret or an expected signature.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.types import Send
+
+from schemas.errors import CallbackError, PartylineError, StoreError
+
+RETRY_AFTER_SECONDS = 5
+_PROBLEM = b"application/problem+json"
+_JSON = b"application/json"
+
+Header = tuple[bytes, bytes]
+
+
+async def answer(send: Send, status: int, body: bytes, content_type: bytes, *more: Header) -> None:
+    """Send one whole answer."""
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *more]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_json(send: Send, status: int, value: Any) -> None:
+    """Send a value as JSON."""
+    await answer(send, status, orjson.dumps(value), _JSON)
+
+
+async def answer_problem(send: Send, status: int, reason: str, detail: str, *more: Header) -> None:
+    """Send a problem."""
+    problem = {
+        "type": f"urn:partyline:problem:{reason}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "reason": reason,
+        "detail": detail,
+    }
+    await answer(send, status, orjson.dumps(problem), _PROBLEM, *more)
+
+
+async def answer_error(send: Send, error: PartylineError, *more: Header) -> None:
+    """Send what an error means: the request's fault as its own status, our trouble as 503, never as a 4xx."""
+    if isinstance(error, CallbackError):
+        await answer_problem(send, error.status, error.reason, str(error), *more)
+    else:
+        await answer_unavailable(send, error.reason if isinstance(error, StoreError) else "error")
+
+
+async def answer_unavailable(send: Send, reason: str) -> None:
+    """Send 503: nothing was kept, please send it again."""
+    detail = "the callback cannot be stored right now; send it again"
+    await answer_problem(send, 503, reason, detail, (b"retry-after", str(RETRY_AFTER_SECONDS).encode()))

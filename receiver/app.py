@@ -1,0 +1,127 @@
+"""The ASGI application: routes, health, and what answers when no route does."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from correlator.scripts import answer
+from receiver import metrics
+from receiver.answers import answer_problem
+from receiver.captures import CaptureLog
+from receiver.provider import Provider
+from receiver.reception import Reception
+from receiver.settings import Settings
+from receiver.webhooks import Clock, Endpoint, Webhooks, utc_now
+from receiver.writer import Writer
+from schemas.errors import StoreError
+from schemas.keyspace import Keyspace
+
+_OPEN_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis, clock: Clock = utc_now) -> ASGIApp:
+    """The whole application over one Redis client; the client is closed with it.
+
+    The clock is an argument, so that a test may send what was signed in another year.
+    """
+    log = CaptureLog(redis, Keyspace(settings.namespace))
+    endpoints = {name: Endpoint(account, providers[account.provider]) for name, account in settings.accounts.items()}
+    server = settings.server
+    reception = Reception(server.max_body_bytes, server.max_in_flight_bytes, server.body_timeout_seconds)
+    writer = Writer(log, settings.redis.write_deadline_seconds)
+    webhooks = Webhooks(endpoints, reception, writer, log, clock)
+    health = Health(redis)
+    routes = [
+        Route("/webhooks/{provider}/{account}", webhooks),
+        Route("/webhooks/{provider}/{account}/{url_token}", webhooks),
+        Route("/healthz", health.alive, methods=["GET"]),
+        Route("/readyz", health.ready, methods=["GET"]),
+        Route("/metrics", show_metrics, methods=["GET"]),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route}, lifespan=_closing(redis))
+    app.router.redirect_slashes = False
+    admin_port = server.admin_port
+    return app if admin_port in (None, server.port) else ByPort(app, admin_port)
+
+
+class Health:
+    """Whether we live, and whether a callback could be stored right now."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def alive(self, _: Request) -> Response:
+        """200 for as long as the process answers at all."""
+        return JSONResponse({"status": "alive"})
+
+    async def ready(self, _: Request) -> Response:
+        """200 exactly when a callback can be stored; the components in the body."""
+        try:
+            await answer(self._redis.ping())
+        except StoreError as error:
+            components = {"redis": {"status": "unavailable", "detail": str(error)}}
+            return JSONResponse({"status": "unavailable", "components": components}, 503)
+        return JSONResponse({"status": "ready", "components": {"redis": {"status": "ok"}}})
+
+
+async def show_metrics(_: Request) -> Response:
+    """Prometheus' text format."""
+    return PlainTextResponse(metrics.render(), media_type=_OPEN_METRICS)
+
+
+async def _no_route(_: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405, as problems."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these only
+    reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
+    return _Problem(error.status_code, reason, f"{error.detail}: see README.md for the routes", error.headers)
+
+
+class _Problem(Response):
+    """A problem as a response, for the routes that are ordinary Starlette."""
+
+    def __init__(self, status: int, reason: str, detail: str, headers: Mapping[str, str] | None) -> None:
+        super().__init__(status_code=status)
+        self._problem = (status, reason, detail)
+        self._more = tuple((name.lower().encode(), value.encode()) for name, value in (headers or {}).items())
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it."""
+        await answer_problem(send, *self._problem, *self._more)
+
+
+class ByPort:
+    """Keeps /webhooks off the admin port, and everything that is for us off the public one."""
+
+    def __init__(self, app: ASGIApp, admin_port: int) -> None:
+        self._app = app
+        self._admin_port = admin_port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on if it came in by its port."""
+        if scope["type"] == "http" and not self._belongs(scope):
+            await answer_problem(send, 404, "not_found", "not on this port: see server.admin_port")
+            return
+        await self._app(scope, receive, send)
+
+    def _belongs(self, scope: Scope) -> bool:
+        on_admin_port = scope["server"][1] == self._admin_port
+        path: str = scope["path"]
+        if path.startswith("/webhooks/"):
+            return not on_admin_port
+        return on_admin_port or path in ("/healthz", "/readyz")
+
+
+def _closing(redis: Redis) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await redis.aclose()
+
+    return lifespan

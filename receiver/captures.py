@@ -1,0 +1,75 @@
+"""The capture log: what was accepted, in order. The only queue."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from correlator.scripts import Scripts, answer
+from schemas.keyspace import Keyspace
+
+#: How many entries one trimming call looks at: bounds how long it holds Redis up.
+_TRIM_ENTRIES = 500
+QUARANTINE_BYTES = 64 * 1024 * 1024
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """One entry as it stands in the log."""
+
+    position: str
+    fields: dict[bytes, bytes]
+
+
+class CaptureLog:
+    """The streams that hold what was received: captures, dead letters and the quarantine."""
+
+    def __init__(self, redis: Redis, keyspace: Keyspace) -> None:
+        self._redis = redis
+        self._keys = keyspace
+        self._scripts = Scripts(redis)
+
+    async def append(self, captures: Sequence[list[bytes]]) -> None:
+        """Write captures in one call; when it returns they are as durable as the server is. Raises StoreError."""
+        await self._append(self._keys.captures, captures)
+
+    async def quarantine(self, fields: list[bytes]) -> None:
+        """Keep an unauthentic request aside, and no more of them than the cap allows. Raises StoreError."""
+        await self._append(self._keys.quarantine, [fields])
+        await self._trim(self._keys.quarantine, "0-0", QUARANTINE_BYTES)
+
+    async def read(self, after: str, count: int, wait_milliseconds: int) -> list[LogEntry]:
+        """Up to `count` entries after a position; waits for the first. Raises StoreError.
+
+        Needs a client whose time-out is longer than the wait.
+        """
+        streams: dict[Any, Any] = {self._keys.captures: after or "0-0"}
+        found = await answer(self._redis.xread(streams, count, wait_milliseconds))
+        return [LogEntry(position.decode(), fields) for _, entries in found for position, fields in entries]
+
+    async def trim_captures(self, before_milliseconds: int, max_bytes: int) -> int:
+        """Remove captures older than a Unix time or beyond a size, never one that is not committed yet."""
+        return await self._trim(self._keys.captures, f"{before_milliseconds}-0", max_bytes, self._keys.cursor)
+
+    async def trim_events(self, before_milliseconds: int, max_bytes: int) -> int:
+        """Remove events older than a Unix time or beyond a size."""
+        return await self._trim(self._keys.events, f"{before_milliseconds}-0", max_bytes)
+
+    async def trim_dead(self, before_milliseconds: int, max_bytes: int) -> int:
+        """Remove dead letters older than a Unix time or beyond a size."""
+        return await self._trim(self._keys.dead, f"{before_milliseconds}-0", max_bytes)
+
+    async def _append(self, stream: str, entries: Sequence[list[bytes]]) -> None:
+        args: list[Any] = []
+        for fields in entries:
+            args.append(len(fields))
+            args += fields
+        await answer(self._scripts.append(keys=[stream, self._keys.bytes_of(stream)], args=args))
+
+    async def _trim(self, stream: str, before: str, max_bytes: int, *cursor: str) -> int:
+        total, removed = 0, _TRIM_ENTRIES
+        while removed == _TRIM_ENTRIES:
+            keys = [stream, self._keys.bytes_of(stream), *cursor]
+            removed = await answer(self._scripts.trim(keys=keys, args=[before, max_bytes, _TRIM_ENTRIES]))
+            total += removed
+        return total

@@ -1,0 +1,26 @@
+"""What a child process does first: log, settings, then its work."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from receiver import log
+from receiver.settings import load
+from receiver.worker import run_http, run_pipeline
+from schemas.errors import ConfigError
+
+
+def main() -> None:
+    """Do the work that the command line names, with the configuration that the environment names."""
+    kind, *fds = sys.argv[1:]
+    log.configure()
+    try:
+        settings = load(Path(os.environ["PARTYLINE_CONFIG"]), os.environ)
+        if kind == "http":
+            run_http(settings, [socket.socket(fileno=int(fd)) for fd in fds])
+        else:
+            run_pipeline(settings)
+    except ConfigError as error:
+        sys.stderr.write("".join(f"{mistake}\n" for mistake in error.mistakes))
+        sys.exit(ConfigError.exit_code)

@@ -1,0 +1,37 @@
+"""Structured logs on stderr: JSON lines, or readable ones on a terminal.
+
+No text, no full address, no credential and no path with a token ever goes into a log line: a line names the capture,
+and who may see more looks that up.
+"""
+
+import logging
+import sys
+
+import orjson
+import structlog
+
+
+def configure(*, console: bool | None = None) -> None:
+    """Set up logging for this process. `console` None: readable on a terminal, JSON elsewhere."""
+    readable = sys.stderr.isatty() if console is None else console
+    shared: list[structlog.types.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if readable:
+        structlog.configure(
+            processors=[*shared, structlog.dev.ConsoleRenderer()],
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            cache_logger_on_first_use=True,
+        )
+    else:
+        structlog.configure(
+            processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
+            logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            cache_logger_on_first_use=True,
+        )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    # httpx logs each URL it posts to, which may hold a token.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,47 @@
+"""Every metric, in one place. Labels come from the configured accounts and closed sets of our own words only.
+
+The processes of one service write to files in a directory that the supervisor names in PROMETHEUS_MULTIPROC_DIR, and
+whichever worker is asked for /metrics adds them up.
+"""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, registry
+
+_ACCOUNT = ["provider", "account"]
+#: What an account label says for a request to none of the configured ones.
+UNKNOWN = "unknown"
+
+CALLBACKS = Counter("partyline_callbacks", "Requests to webhook routes by what became of them.", [*_ACCOUNT, "outcome"])
+CREDENTIALS = Counter(
+    "partyline_credential_matches",
+    "Authentic callbacks by the setting that matched; at rotation, shows when the old one is unused.",
+    [*_ACCOUNT, "credential"],
+)
+ANSWER_SECONDS = Histogram(
+    "partyline_answer_seconds",
+    "From the first byte of a callback to its answer.",
+    ["provider"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+)
+FLUSHED = Histogram(
+    "partyline_flush_captures", "Captures written by one call to Redis.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+EVENTS = Counter("partyline_events", "Events published.", [*_ACCOUNT, "type"])
+DUPLICATES = Counter("partyline_duplicates", "Facts that were published before.", _ACCOUNT)
+DEAD_LETTERS = Counter("partyline_dead_letters", "Elements that could not be read.", [*_ACCOUNT, "reason"])
+LAG_SECONDS = Gauge(
+    "partyline_lag_seconds", "Age of the last capture committed, at its commit.", multiprocess_mode="mostrecent"
+)
+LEASE_HELD = Gauge(
+    "partyline_lease_held", "Whether this service's pipeline holds the lease.", multiprocess_mode="livesum"
+)
+
+
+def render() -> bytes:
+    """The text that Prometheus reads."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(registry.REGISTRY)
+    collected = CollectorRegistry()
+    multiprocess.MultiProcessCollector(collected)  # type: ignore[no-untyped-call]
+    return generate_latest(collected)

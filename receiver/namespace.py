@@ -1,0 +1,34 @@
+"""What a namespace remembers of itself, so that a start with other settings is refused before it can harm."""
+
+from redis.asyncio import Redis
+
+from correlator.scripts import answer
+from receiver.settings import Settings
+from schemas.errors import ConfigError
+from schemas.ids import fingerprint
+from schemas.keyspace import LAYOUT, Keyspace
+
+_ADVICE = {
+    "layout": "this namespace was made by another version of partyline; choose another namespace",
+    "partitions": "redis.partitions: the number is fixed for the life of a namespace; set it back",
+    "id_key": "id_key: this namespace was made with another, and every conversation key derives from it; set it back",
+}
+
+
+async def claim_namespace(redis: Redis, keyspace: Keyspace, settings: Settings) -> None:
+    """Record layout, partitions and the id_key's fingerprint at first use; ConfigError where they differ later."""
+    ours = {
+        "layout": LAYOUT,
+        "partitions": str(settings.redis.partitions),
+        "id_key": fingerprint(settings.id_key),
+    }
+    for field, value in ours.items():
+        await answer(redis.hsetnx(keyspace.meta, field, value))
+    recorded = await answer(redis.hgetall(keyspace.meta))
+    mistakes = [
+        f"{_ADVICE[field]} (found {recorded[field.encode()].decode()}, have {value})"
+        for field, value in ours.items()
+        if recorded[field.encode()].decode() != value
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)

@@ -1,0 +1,197 @@
+"""From the capture log to events: read, parse, commit. The same code for live callbacks and for replay.
+
+One pipeline a partition holds the lease and works from the cursor; any other waits for the lease. When anything
+fails it starts again from the cursor, which repeats nothing: what is committed is committed with its cursor.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from correlator.lease import Lease
+from correlator.store import DUPLICATE, Entry, Outcome, Store
+from receiver import metrics
+from receiver.authentication import limits_age
+from receiver.captures import CaptureLog, LogEntry
+from receiver.provider import Provider
+from receiver.settings import Retention
+from schemas.callback import AccountFacts, Capture
+from schemas.errors import LeaseLost, ParseError, StoreError
+from schemas.events import Event, Parsed, Unreadable
+from schemas.ids import CaptureId
+from schemas.wire import decode_capture
+
+LEASE_SECONDS = 10.0
+_RENEW_SECONDS = 2.5
+_RETAKE_SECONDS = 0.2
+_BATCH = 256
+_WAIT_MILLISECONDS = 1000
+#: After a short batch, a breath lets the next one grow: fewer, larger commits cost less.
+_SHORT_BATCH = 16
+_BREATH_SECONDS = 0.003
+_HOUSEKEEPING_SECONDS = 10.0
+_DEAD_BYTES = 64 * 1024 * 1024
+
+log = structlog.get_logger()
+
+
+# --- parsing: pure ---
+
+
+def read(entry: LogEntry, providers: Mapping[str, Provider]) -> Entry:
+    """What one log entry says; a damaged entry says that it is Unreadable."""
+    try:
+        capture = decode_capture(entry.fields)
+    except ParseError as error:
+        return Entry(entry.position, _stand_in(entry), (Unreadable("damaged", error.path, error.detail),))
+    provider = providers.get(capture.provider)
+    if provider is None:
+        return Entry(entry.position, capture, (Unreadable("unknown_provider", "$", f"no provider {capture.provider}"),))
+    return Entry(entry.position, capture, tuple(_in_time(item, capture, provider) for item in parse(capture, provider)))
+
+
+def _stand_in(entry: LogEntry) -> Capture:
+    """A capture for the dead letter of an entry that cannot be decoded: its id, or else its position."""
+    identifier = entry.fields.get(b"id", entry.position.encode()).decode(errors="replace")
+    return Capture(
+        id=CaptureId(identifier),
+        kind="callback",
+        provider=metrics.UNKNOWN,
+        account=metrics.UNKNOWN,
+        received_at=datetime.fromtimestamp(0, UTC),
+        assurance="none",
+        headers=(),
+        body=b"",
+        facts=AccountFacts(),
+    )
+
+
+def parse(capture: Capture, provider: Provider) -> list[Parsed]:
+    """The provider's reading of a capture. It always has something: what cannot be read is an Unreadable."""
+    try:
+        parsed = provider.parse(capture)
+    except ParseError as error:
+        return [Unreadable(error.reason, error.path, error.detail)]
+    except Exception as error:
+        log.exception("parser failed", capture=capture.id, provider=capture.provider)
+        return [Unreadable("parser_failed", "$", type(error).__name__)]
+    return parsed or [Unreadable("nothing_found", "$", "no element that could be an event")]
+
+
+def _in_time(parsed: Parsed, capture: Capture, provider: Provider) -> Parsed:
+    """Refuse what is older than de-duplication remembers, unless its signature limits its age by itself (rule 8)."""
+    if not isinstance(parsed, Event) or parsed.occurred_at is None or limits_age(provider, capture.assurance):
+        return parsed
+    age = capture.received_at - parsed.occurred_at
+    if age <= timedelta(seconds=capture.facts.dedupe_seconds):
+        return parsed
+    return Unreadable("too_old", "$", f"{age.days} days old at receipt, beyond retention.dedupe")
+
+
+# --- running ---
+
+
+class Pipeline:
+    """The loop around it. `stop` lets the batch under way finish, then gives the lease up."""
+
+    def __init__(
+        self, log: CaptureLog, store: Store, lease: Lease, providers: Mapping[str, Provider], retention: Retention
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._lease = lease
+        self._providers = providers
+        self._retention = retention
+        self._stopping = asyncio.Event()
+        self._renewed_at = 0.0
+        self._housekept_at = 0.0
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until stopped, through every outage of Redis."""
+        while not self._stopping.is_set():
+            try:
+                if await self._take():
+                    await self._work()
+                else:
+                    await self._pause(_RETAKE_SECONDS)
+            except LeaseLost as error:
+                metrics.LEASE_HELD.set(0)
+                log.warning("lease lost", detail=str(error))
+            except StoreError as error:
+                log.warning("pipeline waits for Redis", detail=str(error))
+                await self._pause(1.0)
+
+    async def _take(self) -> bool:
+        taken = await self._lease.take()
+        if taken:
+            self._renewed_at = time.monotonic()
+            metrics.LEASE_HELD.set(1)
+            log.info("lease taken")
+        return taken
+
+    async def _work(self) -> None:
+        """Commit what comes, for as long as the lease holds."""
+        after = await self._store.cursor()
+        while not self._stopping.is_set():
+            await self._renew()
+            entries = await self._log.read(after, _BATCH, _WAIT_MILLISECONDS)
+            if entries:
+                after = await self._commit(entries, after)
+            await self._keep_house()
+            if 0 < len(entries) < _SHORT_BATCH:
+                await asyncio.sleep(_BREATH_SECONDS)
+        await self._lease.give_up()
+        metrics.LEASE_HELD.set(0)
+
+    async def _renew(self) -> None:
+        if time.monotonic() - self._renewed_at < _RENEW_SECONDS:
+            return
+        if not await self._lease.renew():
+            raise LeaseLost("it ran out and another pipeline took it")
+        self._renewed_at = time.monotonic()
+
+    async def _commit(self, entries: Sequence[LogEntry], after: str) -> str:
+        readable = [read(entry, self._providers) for entry in entries]
+        _count(await self._store.commit(self._lease.token, after, readable))
+        last = readable[-1].capture.received_at
+        metrics.LAG_SECONDS.set(max(0.0, (datetime.now(UTC) - last).total_seconds()))
+        return entries[-1].position
+
+    async def _keep_house(self) -> None:
+        """Trim what retention lets go, a little at a time."""
+        if time.monotonic() - self._housekept_at < _HOUSEKEEPING_SECONDS:
+            return
+        self._housekept_at = time.monotonic()
+        now, keep = time.time(), self._retention
+        captures_before = int((now - keep.captures_seconds) * 1000)
+        events_before = int((now - keep.events_seconds) * 1000)
+        await self._log.trim_captures(max(0, captures_before), keep.captures_max_bytes)
+        await self._log.trim_events(max(0, events_before), keep.events_max_bytes)
+        await self._log.trim_dead(max(0, events_before), _DEAD_BYTES)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, or wake at once when asked to end."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _count(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        capture, parsed = outcome.entry.capture, outcome.parsed
+        labels = (capture.provider, capture.account)
+        if isinstance(parsed, Unreadable):
+            metrics.DEAD_LETTERS.labels(*labels, parsed.reason).inc()
+            log.warning("dead letter", capture=capture.id, reason=parsed.reason, path=parsed.path)
+        elif outcome.sequence == DUPLICATE:
+            metrics.DUPLICATES.labels(*labels).inc()
+        else:
+            metrics.EVENTS.labels(*labels, parsed.type).inc()

@@ -1,0 +1,73 @@
+"""What a provider is: a value of functions, not a class to inherit from. Pure.
+
+One module in `receiver.providers` exports one `PROVIDER`. Its name is the module, the URL segment, the fixture
+folder, the metric label and the `provider` of an account: one name everywhere.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from receiver.body import Node
+from schemas.address import Address, parse_address
+from schemas.callback import Arrival, Assurance, Capture
+from schemas.events import Parsed
+
+
+class Scheme(Protocol):
+    """One way in which a provider proves a request to be its own. `receiver.schemes` has them all."""
+
+    @property
+    def setting(self) -> str:
+        """The account setting that holds its credentials, as in `public_keys`."""
+        ...
+
+    @property
+    def assurance(self) -> Assurance:
+        """What a verified request counts as."""
+        ...
+
+    @property
+    def limits_age(self) -> bool:
+        """Whether a verified request cannot be old, because a signed time is checked."""
+        ...
+
+    @property
+    def secret_headers(self) -> frozenset[bytes]:
+        """Request headers that carry the credential itself: never stored, never logged. Lower case."""
+        ...
+
+    def presented(self, arrival: Arrival) -> bool:
+        """Whether the request carries this kind of credential at all, right or wrong."""
+        ...
+
+    def verify(self, arrival: Arrival, credentials: tuple[str, ...], now: datetime) -> int:
+        """The index of the credential that matches; any AuthenticationError otherwise, and nothing else."""
+        ...
+
+    def mistake(self, credential: str) -> str | None:
+        """What is wrong with a configured credential's shape, for people, without showing it; None if nothing."""
+        ...
+
+
+class Provider(msgspec.Struct, frozen=True):
+    """A provider. Everything that differs between providers and is not a setting is in here."""
+
+    name: str
+    schemes: tuple[Scheme, ...]
+    #: A callback in our words. Raises ParseError when nothing of it can be read; elements that cannot be read
+    #: are `Unreadable`s among the events, so that one bad update does not take a batch with it.
+    parse: Callable[[Capture], list[Parsed]]
+    #: The account setting that holds the tokens of a GET subscription handshake; None: it has none.
+    handshake_setting: str | None = None
+
+
+def address(node: Node, provider: str) -> Address | None:
+    """The canonical address at a node that holds a bare text or number; None where there is nothing.
+
+    Raises ParseError with the node's path for a text that is no possible address.
+    """
+    text = node.as_text()
+    return None if text is None else parse_address(text, provider, node.path)

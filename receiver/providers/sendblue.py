@@ -1,0 +1,441 @@
+"""Sendblue: iMessage, SMS and RCS, direct and in groups.
+
+Read in 2026-11:
+
+- https://docs.sendblue.com/getting-started/receiving-messages
+- https://docs.sendblue.com/getting-started/webhooks (kinds, retries)
+- https://docs.sendblue.com/getting-started/groups
+- https://docs.sendblue.com/security (`sb-signing-secret`)
+
+What they leave out, and captures show:
+
+- The body names its own kind only for `call_log`; everything else is told by its shape.
+- `group_id` is "" (not null) in a 1:1, and `participants` is no sign of a group: a 1:1 lists nobody, the
+  contact, or the contact and our line.
+- `number` is the contact in most bodies and our line in some, so inbound messages are read without it.
+- Every status of one message has the same `message_handle`; statuses of a group send may name an array.
+- A handle is opaque: upper-case GUID inbound, lower-case outbound, at times malformed. Its case is kept.
+- Status callbacks set per message come without the secret header: their URL has to carry a token.
+"""
+
+import re
+
+from receiver.body import Node, decode
+from receiver.provider import Provider
+from receiver.schemes import SharedSecret, UrlToken
+from schemas.address import Address, parse_address
+from schemas.callback import Capture
+from schemas.errors import ParseError
+from schemas.events import (
+    FINAL_STATES,
+    AccountNotice,
+    Event,
+    Evidence,
+    Identity,
+    Kind,
+    Media,
+    Message,
+    MessageReaction,
+    MessageReceived,
+    MessageStatus,
+    Notice,
+    Parsed,
+    Pointer,
+    Reaction,
+    State,
+    Status,
+    StatusError,
+    Typing,
+    TypingState,
+    Unreadable,
+    Unrecognised,
+    group_identity,
+    pair_identity,
+    set_identity,
+)
+from schemas.ids import EventId, content_hash, event_id
+
+_NAME = "sendblue"
+
+# Old pages write the words in lower case and know READ, newer ones do not: both are accepted.
+_STATES: dict[str, State] = {
+    "REGISTERED": "queued",
+    "PENDING": "queued",
+    "QUEUED": "queued",
+    "ACCEPTED": "queued",
+    "SENT": "sent",
+    "SUCCESS": "sent",
+    "DELIVERED": "delivered",
+    "READ": "read",
+    "ERROR": "failed",
+    "DECLINED": "failed",
+    "FAILED": "failed",
+}
+
+_TAPBACKS = {
+    "Loved": "❤️",
+    "Liked": "👍",
+    "Disliked": "👎",
+    "Laughed at": "😂",
+    "Emphasized": "‼️",
+    "Questioned": "❓",
+}
+# A keycap, or signs that are neither word, space, ASCII nor dash or quotation mark: "Reacted badly to “it”" is a text.
+_EMOJI = r"[0-9#*]\ufe0f?\u20e3|[^\w\s!-~\u2010-\u2027]{1,32}"
+# Quotation marks must pair up: "Loved “one” and “two”" is a text.
+_QUOTED = "“((?:[^“”]++|“[^“”]*+”)++)”"
+_TAPBACK = re.compile(rf"(?:({'|'.join(_TAPBACKS)})|Reacted ({_EMOJI}) to) {_QUOTED}")
+
+#: One of these makes an object a webhook body, whatever it is wrapped in.
+_MARKS = frozenset({"event_type", "from_number", "is_outbound", "is_typing", "message_handle"})
+_WRAPPERS = ("data", "body")
+#: Words of `event_type` that say no more than the shape does.
+_SHAPED = frozenset({"receive", "outbound", "typing_indicator"})
+_SUBSTANCE = ("content", "media_url", "message_handle", "location", "app_card")
+#: What a message can be beside text and media, by the key of the object that says so.
+_OBJECTS = ("location", "app_card")
+_RECIPIENTS = ("to_number", "number", "to_numbers", "numbers")
+_IDS = ("group_id", "seat_id", "contact_id")
+#: More people than this are no direct conversation.
+_PAIR = 2
+
+
+def parse(capture: Capture) -> list[Parsed]:
+    """A Sendblue callback in our words: one item per element of the body."""
+    return [_parsed(capture, element) for element in _elements(decode(capture.body))]
+
+
+def _parsed(capture: Capture, node: Node) -> Parsed:
+    try:
+        return _event(capture, node)
+    except ParseError as error:
+        return Unreadable(reason=error.reason, path=error.path, detail=error.detail)
+
+
+def _event(capture: Capture, node: Node) -> Event:
+    event_type = node.text("event_type")
+    if node.flag("is_typing") is not None:
+        return _typing(capture, node)
+    if event_type is not None and event_type.lower() not in _SHAPED:
+        return _notice(capture, node, event_type)
+    if node.flag("is_outbound"):
+        return _status(capture, node)
+    if node.get("from_number") and any(node.get(key).value is not None for key in _SUBSTANCE):
+        return _received(capture, node)
+    return _unrecognised(capture, node)
+
+
+def _elements(body: Node) -> list[Node]:
+    """The webhook bodies in a request: as a rule the body itself; some accounts get an array or a wrapper."""
+    return [inner for element in body.elements() for inner in _unwrapped(element)] or [body]
+
+
+def _unwrapped(element: Node) -> list[Node]:
+    if not _is_marked(element):
+        for key in _WRAPPERS:
+            inner = element.items(key)
+            if any(_is_marked(node) for node in inner):
+                return inner
+    return [element]
+
+
+def _is_marked(node: Node) -> bool:
+    return isinstance(node.value, dict) and not _MARKS.isdisjoint(node.value)
+
+
+# --- messages ---------------------------------------------------------------------------------------------
+
+
+def _received(capture: Capture, node: Node) -> Event:
+    """A message to one of our lines. Two lines in one group may each be told of it: two facts."""
+    line, sender = _receive_ends(node)
+    message = _received_message(node, sender)
+    reaction = _tapback(message)
+    return Event(
+        id=_id(capture, message.id, "received", line) if message.id else _content_id(capture, node),
+        body=MessageReaction(message, reaction) if reaction else MessageReceived(message),
+        occurred_at=node.moment("date_sent", "date_updated"),
+        evidence=_evidence(node, line, _present(sender), inbound=True),
+        provider_type="receive",
+        provider_ids=_ids(node),
+    )
+
+
+def _receive_ends(node: Node) -> tuple[Address | None, Address | None]:
+    """Our line and the sender.
+
+    A vendor's example of an inbound message gives our line as `from_number`. Where the body itself says so,
+    the other number wrote: a 1:1 of a line with itself would gather everybody's messages.
+    """
+    sender = _address(node, "from_number")
+    line = _address(node, "sendblue_number") or _address(node, "to_number")
+    if line is not None and sender == line:
+        others = _present(_address(node, "to_number"), _address(node, "number")) - {line}
+        sender = _only(others) or sender
+    return line, sender
+
+
+def _received_message(node: Node, sender: Address | None) -> Message:
+    message_type = (node.text("message_type") or "").lower()
+    kind = next((key for key in _OBJECTS if node.get(key) or message_type == key), None)
+    reply, thread = node.get("reply_to"), node.get("thread_originator")
+    return Message(
+        id=node.text("message_handle"),
+        direction="inbound",
+        sender=sender,
+        text=node.string("content"),
+        media=_media(node),
+        channel=_channel(node),
+        reply_to=reply.text("message_handle") or thread.text("message_handle"),
+        type=kind,
+        content=None if kind is None else node.get(kind).value,
+        opt_out="STOP" if node.flag("opted_out") else None,
+    )
+
+
+def _tapback(message: Message) -> Reaction | None:
+    """Read the text that an iMessage tapback comes as; it names no target. By SMS it is a person's own text."""
+    if message.channel != "imessage" or message.media or not message.text:
+        return None
+    match = _TAPBACK.fullmatch(message.text)
+    if match is None:
+        return None
+    word, emoji, quoted = match.groups()
+    return Reaction(message_id=None, emoji=_TAPBACKS[word] if word else emoji, action="added", quoted=quoted)
+
+
+# --- reports ----------------------------------------------------------------------------------------------
+
+
+def _status(capture: Capture, node: Node) -> Event:
+    """A report on a message of ours; `is_outbound` is true for nothing else."""
+    line = _address(node, "from_number") or _address(node, "sendblue_number")
+    recipients = _recipients(node, line)
+    evidence = _evidence(node, line, recipients, inbound=False)
+    recipient = _only(recipients)
+    return Event(
+        id=_status_id(capture, node, recipient if evidence.kind == "group" else None),
+        body=MessageStatus(_sent_message(node, line), _fate(node, recipient)),
+        occurred_at=node.moment("date_updated", "date_sent"),
+        evidence=evidence,
+        provider_type="outbound",
+        provider_ids=_ids(node),
+    )
+
+
+def _status_id(capture: Capture, node: Node, recipient: Address | None) -> EventId:
+    """Name the change. An account's webhook and a message's own callback may both tell it: one fact."""
+    handle = node.text("message_handle")
+    if handle is None:
+        return _content_id(capture, node)
+    fact = (handle, (node.text("status") or "").upper(), node.text("date_updated"))
+    return _id(capture, *fact, recipient) if recipient else _id(capture, *fact)
+
+
+def _recipients(node: Node, line: Address | None) -> frozenset[Address]:
+    """Whom the report is about: text, array or null, under keys whose renaming is announced."""
+    for key in _RECIPIENTS:
+        named = _addresses(node.get(key))
+        if named is None:
+            return frozenset()
+        if others := named - _present(line):
+            return others
+    return frozenset()
+
+
+def _sent_message(node: Node, line: Address | None) -> Message:
+    return Message(
+        id=node.text("message_handle"),
+        direction="outbound",
+        sender=line,
+        text=node.text("content"),
+        media=_media(node),
+        channel=_channel(node),
+    )
+
+
+def _fate(node: Node, recipient: Address | None) -> Status:
+    raw = node.text("status")
+    value = _STATES.get((raw or "").upper(), "unknown")
+    # An SMS, sent as such or fallen back to, gets no report after SENT.
+    by_sms = _channel(node) == "sms" or node.flag("was_downgraded") is True
+    return Status(
+        value=value,
+        final=value in FINAL_STATES or (value == "sent" and by_sms),
+        recipient=recipient,
+        raw=raw,
+        error=_error(node),
+    )
+
+
+def _error(node: Node) -> StatusError | None:
+    """Why it failed: codes are whole numbers or text (`SMS_LIMIT_REACHED`), and 0 is none."""
+    code = node.text("error_code")
+    detail = node.text("error_message", "error_detail", "error_reason")
+    if code == "0":
+        code = None
+    return StatusError(code, detail) if code or detail else None
+
+
+# --- everything else --------------------------------------------------------------------------------------
+
+
+def _typing(capture: Capture, node: Node) -> Event:
+    line, contact = _typing_ends(capture, node)
+    is_typing = node.flag("is_typing") is True
+    word = "true" if is_typing else "false"
+    return Event(
+        id=_id(capture, "typing", line, contact, node.text("timestamp"), word),
+        body=Typing(TypingState(contact, is_typing)),
+        occurred_at=node.moment("timestamp"),
+        evidence=Evidence(
+            identity=_identity(node, "direct", line, _present(contact)),
+            kind="direct",
+            lines=tuple(_present(line)),
+        ),
+        provider_type="typing_indicator",
+        provider_ids=_ids(node),
+    )
+
+
+def _typing_ends(capture: Capture, node: Node) -> tuple[Address | None, Address | None]:
+    """Our line and the contact. Documented with our line as `from_number`, also seen the other way round."""
+    ends = (_address(node, "from_number"), _address(node, "number"))
+    line, own = ends[0], capture.line_addresses()
+    if line not in own:
+        line = _address(node, "sendblue_number") or (ends[1] if ends[1] in own else line)
+    return line, next((end for end in ends if end not in (None, line)), None)
+
+
+def _notice(capture: Capture, node: Node, event_type: str) -> Event:
+    """`call_log`, `line_blocked`, `line_assigned`, `contact_created`: payloads not public, so kept whole."""
+    return Event(
+        id=_id(capture, event_type, content_hash(node.canonical())),
+        body=AccountNotice(Notice(event_type, node.value)),
+        occurred_at=None,
+        evidence=None,
+        provider_type=event_type,
+        provider_ids=_ids(node, "message_handle"),
+    )
+
+
+def _unrecognised(capture: Capture, node: Node) -> Event:
+    return Event(
+        id=_content_id(capture, node),
+        body=Unrecognised(node.value),
+        occurred_at=None,
+        evidence=None,
+        provider_type=node.text("event_type", "type") or "",
+        provider_ids=_ids(node, "message_handle"),
+    )
+
+
+# --- which conversation -----------------------------------------------------------------------------------
+
+
+def _evidence(node: Node, line: Address | None, others: frozenset[Address], *, inbound: bool) -> Evidence:
+    """What a message or report tells of its conversation; `others` are its sender or its recipients."""
+    people = _addresses(node.get("participants"))
+    kind = _kind(node, people, line, others)
+    writers = others if inbound else frozenset[Address]()
+    everybody = people | writers | _present(line) if people else None
+    identity = _identity(node, kind, line, others, everybody if inbound else None)
+    has_id = identity is not None and identity.kind == "group"
+    handle = node.text("message_handle")
+    return Evidence(
+        identity=identity,
+        pointers=(Pointer("message", (handle,)),) if handle else (),
+        kind=kind,
+        lines=tuple(_present(line)),
+        listed=tuple(sorted(everybody)) if has_id and everybody else None,
+        joined=tuple(writers) if has_id else (),
+    )
+
+
+def _kind(node: Node, people: frozenset[Address] | None, line: Address | None, others: frozenset[Address]) -> Kind:
+    """A group has an id, or the type `group`; where no type decides, more people than the two ends."""
+    message_type = (node.text("message_type") or "").lower()
+    if node.text("group_id") or message_type == "group" or len(others) > 1:
+        return "group"
+    if message_type == "message":
+        return "direct"
+    if people is None:
+        return "unknown"
+    return "group" if len(people | others | _present(line)) > _PAIR else "direct"
+
+
+def _identity(
+    node: Node,
+    kind: Kind,
+    line: Address | None,
+    others: frozenset[Address],
+    everybody: frozenset[Address] | None = None,
+) -> Identity | None:
+    """The group's id under no scope (two of our lines in it are one conversation), the pair, or the set.
+
+    The free plan's groups come without an id; a set of two would say less than "somebody's 1:1", so it is none.
+    """
+    group_id = node.text("group_id")
+    if group_id:
+        return group_identity("", group_id)
+    if line is None:
+        return None
+    contact = _only(others - {line})
+    if kind == "direct" and contact is not None:
+        return pair_identity(line, contact)
+    if kind == "group" and everybody and len(everybody) > _PAIR:
+        return set_identity(everybody)
+    return None
+
+
+# --- fields -----------------------------------------------------------------------------------------------
+
+
+def _address(node: Node, key: str) -> Address | None:
+    return _entry(node.get(key))
+
+
+def _addresses(node: Node) -> frozenset[Address] | None:
+    """The addresses of a list; None when an entry has none, as the rest would look like everybody."""
+    found = [_entry(entry) for entry in node.elements()]
+    return None if None in found else _present(*found)
+
+
+def _entry(node: Node) -> Address | None:
+    """An address by itself, or an object with a `handle` (number or e-mail) as the vendor's group API gives."""
+    text = node.text("handle", "phone") if node.is_object else node.as_text()
+    return None if text is None else parse_address(text, _NAME, node.path)
+
+
+def _present(*addresses: Address | None) -> frozenset[Address]:
+    return frozenset(found for found in addresses if found is not None)
+
+
+def _only(addresses: frozenset[Address]) -> Address | None:
+    return next(iter(addresses)) if len(addresses) == 1 else None
+
+
+def _channel(node: Node) -> str:
+    return (node.text("service") or "imessage").lower()
+
+
+def _media(node: Node) -> tuple[Media, ...]:
+    """One URL, "" or null: the body tells neither type nor size."""
+    url = node.text("media_url")
+    return () if url is None else (Media(url=url, content_type=None),)
+
+
+def _ids(node: Node, *more: str) -> dict[str, str]:
+    return {key: found for key in (*_IDS, *more) if (found := node.text(key)) is not None}
+
+
+def _id(capture: Capture, *fact: str | None) -> EventId:
+    return event_id(_NAME, capture.account, *fact)
+
+
+def _content_id(capture: Capture, node: Node) -> EventId:
+    """For bodies without a handle: a redelivery is the same bytes, without an attempt counter."""
+    return _id(capture, content_hash(node.canonical()))
+
+
+PROVIDER = Provider(name=_NAME, schemes=(SharedSecret(header=b"sb-signing-secret"), UrlToken()), parse=parse)

@@ -1,0 +1,185 @@
+"""Runs a service: the embedded Redis if asked for, HTTP workers, a pipeline; restarts what dies, stops in order.
+
+Each is a process of its own: the pipeline beside the HTTP workers uses the second core, and what kills one leaves the
+others at work. Children end with the supervisor, however it ends.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+from prometheus_client import multiprocess
+
+from receiver.embedded import EmbeddedRedis
+from receiver.namespace import claim_namespace
+from receiver.process import die_with_parent
+from receiver.redis_client import connect
+from receiver.settings import Settings
+from receiver.worker import GRACE_SECONDS
+from schemas.errors import ConfigError, StoreError
+from schemas.keyspace import Keyspace
+
+_FIRST_RESTART_SECONDS = 0.1
+_LAST_RESTART_SECONDS = 5.0
+_FSYNC = {"always": "always", "everysec": "everysec", "none": "no"}
+
+log = structlog.get_logger()
+
+
+class Service:
+    """A running service, as those who started it see it."""
+
+    def __init__(self, settings: Settings, redis_url: str, sockets: Sequence[socket.socket]) -> None:
+        self.settings = settings
+        #: Where its Redis is, resolved: never `embedded`.
+        self.redis_url = redis_url
+        self.host, self.port = sockets[0].getsockname()[:2]
+
+    @property
+    def url(self) -> str:
+        """What its webhook routes stand under."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+@asynccontextmanager
+async def serving(settings: Settings, config: Path) -> AsyncIterator[Service]:
+    """Run a service for as long as the context lasts. `config` is what the children read again.
+
+    Raises ConfigError for what cannot be started so; StoreError when Redis is not there.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets = _listen(settings, stack)
+        redis_url = _redis_url(settings, stack)
+        await _check_namespace(settings, redis_url)
+        environment = {
+            **os.environ,
+            "PARTYLINE_CONFIG": str(config),
+            "PARTYLINE_REDIS__URL": redis_url,
+            "PROMETHEUS_MULTIPROC_DIR": _metrics_folder(stack),
+        }
+        fds = [item.fileno() for item in sockets]
+        workers = [Child("http", fds, environment) for _ in range(settings.server.workers)]
+        pipeline = Child("pipeline", [], environment)
+        tasks = [asyncio.create_task(child.keep_running()) for child in (*workers, pipeline)]
+        try:
+            yield Service(settings, redis_url, sockets)
+        finally:
+            # In order: no new requests, those under way finished, then the log worked off as far as it is read,
+            # then (as the stack unwinds) Redis.
+            await asyncio.gather(*(child.stop() for child in workers))
+            await pipeline.stop()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Child:
+    """One child process that is started again when it dies."""
+
+    def __init__(self, kind: str, fds: Sequence[int], environment: dict[str, str]) -> None:
+        self._kind = kind
+        self._fds = fds
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+
+    async def keep_running(self) -> None:
+        """Run it until stopped; when it dies, again after a while that grows while it keeps dying at once."""
+        wait = _FIRST_RESTART_SECONDS
+        while not self._stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            code = await self._run()
+            if self._stopping.is_set():
+                return
+            lived = asyncio.get_running_loop().time() - started
+            wait = _FIRST_RESTART_SECONDS if lived > _LAST_RESTART_SECONDS else min(wait * 2, _LAST_RESTART_SECONDS)
+            log.error("child died; starting it again", child=self._kind, exit_code=code, after_seconds=wait)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait)
+
+    async def _run(self) -> int:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "receiver",
+            self._kind,
+            *map(str, self._fds),
+            env=self._environment,
+            pass_fds=self._fds,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the supervisor; it stops its children in order
+            preexec_fn=die_with_parent,
+        )
+        log.info("child started", child=self._kind, pid=self._process.pid)
+        code = await self._process.wait()
+        multiprocess.mark_process_dead(self._process.pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
+        return code
+
+    async def stop(self) -> None:
+        """Ask it to end, and make it end if it does not."""
+        self._stopping.set()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), GRACE_SECONDS + 5)
+        except TimeoutError:
+            log.warning("child did not end in time; killing it", child=self._kind)
+            process.kill()
+
+
+async def until_stopped() -> None:
+    """Wait for SIGTERM or Ctrl-C."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def _listen(settings: Settings, stack: contextlib.ExitStack) -> list[socket.socket]:
+    server = settings.server
+    ports = [server.port] if server.admin_port in (None, server.port) else [server.port, server.admin_port]
+    sockets = []
+    for port in ports:
+        try:
+            family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+            listener = socket.create_server((server.host, port or 0), family=family, backlog=2048)
+        except OSError as error:
+            raise ConfigError([f"server.port: cannot listen on {server.host}:{port}: {error.strerror}"]) from None
+        sockets.append(stack.enter_context(listener))
+    return sockets
+
+
+def _redis_url(settings: Settings, stack: contextlib.ExitStack) -> str:
+    if settings.redis.url != "embedded":
+        return settings.redis.url
+    embedded = EmbeddedRedis(settings.redis.data_dir, fsync=_FSYNC[settings.redis.durability])
+    return stack.enter_context(embedded).url
+
+
+async def _check_namespace(settings: Settings, redis_url: str) -> None:
+    redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0)
+    try:
+        await claim_namespace(redis, Keyspace(settings.namespace), settings)
+    except StoreError as error:
+        raise ConfigError([f"redis.url: the server cannot be used: {error}"]) from error
+    finally:
+        await redis.aclose()
+
+
+def _metrics_folder(stack: contextlib.ExitStack) -> str:
+    folder = tempfile.mkdtemp(prefix="partyline-metrics-")
+    remove: Callable[[], None] = lambda: shutil.rmtree(folder, ignore_errors=True)  # noqa: E731
+    stack.callback(remove)
+    return folder

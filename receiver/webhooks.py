@@ -1,0 +1,198 @@
+"""The webhook route: receive, authenticate, capture, answer. Plain ASGI, since it is the hot path.
+
+In this order, and none of them earlier: the account from the path, the body within its limits, the proof over the
+raw bytes, the write, the 200. Nothing is parsed here at all.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from os import urandom
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from receiver import metrics
+from receiver.answers import answer, answer_error, answer_problem, answer_unavailable
+from receiver.authentication import authenticate, handshake, stored_headers
+from receiver.captures import CaptureLog
+from receiver.provider import Provider
+from receiver.reception import Reception
+from receiver.settings import Account
+from receiver.writer import Writer
+from schemas.callback import Arrival
+from schemas.clock import format_time, unix_milliseconds
+from schemas.errors import (
+    AuthenticationError,
+    BodyTooLarge,
+    BodyTooSlow,
+    HandshakeRefused,
+    PartylineError,
+    UnknownAccount,
+)
+from schemas.ids import CaptureId, capture_id
+from schemas.wire import encode_capture, encode_facts, encode_headers
+
+_CAPTURED = b'{"status":"captured"}'
+_QUARANTINED = b'{"status":"quarantined"}'
+_JSON = b"application/json"
+_PLAIN = b"text/plain; charset=utf-8"
+
+log = structlog.get_logger()
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of a running service."""
+    return datetime.now(UTC)
+
+
+class Endpoint:
+    """One configured account, with what each of its requests needs."""
+
+    __slots__ = ("account", "facts", "provider", "realm")
+
+    def __init__(self, account: Account, provider: Provider) -> None:
+        self.account = account
+        self.provider = provider
+        self.facts = encode_facts(account.facts)
+        #: Senders that wait for a challenge before they present basic credentials get one.
+        self.realm = ((b"www-authenticate", b'Basic realm="partyline"'),) if "basic_auth" in account.credentials else ()
+
+
+class Webhooks:
+    """The ASGI application behind `/webhooks/{provider}/{account}` and `…/{url_token}`."""
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        reception: Reception,
+        writer: Writer,
+        captures: CaptureLog,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._endpoints = endpoints
+        self._reception = reception
+        self._writer = writer
+        self._captures = captures
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request to a webhook route."""
+        began = time.perf_counter()
+        path = scope["path_params"]
+        endpoint = self._endpoints.get(path["account"])
+        labels = (metrics.UNKNOWN, metrics.UNKNOWN)
+        more: tuple[tuple[bytes, bytes], ...] = ()
+        try:
+            if endpoint is None or endpoint.provider.name != path["provider"]:
+                raise UnknownAccount("no such account at this provider: see [accounts.*] in the configuration")
+            labels = (endpoint.provider.name, endpoint.account.name)
+            outcome, identifier = await self._handle(endpoint, scope, receive, send)
+        except PartylineError as error:
+            outcome, identifier = error.reason, None
+            if endpoint is not None and isinstance(error, AuthenticationError):
+                more = endpoint.realm
+            if isinstance(error, BodyTooLarge | BodyTooSlow):
+                more = ((b"connection", b"close"),)
+            await answer_error(send, error, *more)
+        seconds = time.perf_counter() - began
+        metrics.CALLBACKS.labels(*labels, outcome).inc()
+        metrics.ANSWER_SECONDS.labels(labels[0]).observe(seconds)
+        log.info(
+            "callback",
+            provider=labels[0],
+            account=labels[1],
+            outcome=outcome,
+            capture=identifier,
+            milliseconds=round(seconds * 1000, 2),
+        )
+
+    async def _handle(
+        self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[str, CaptureId | None]:
+        """The outcome in a word, and the capture's id where there is one."""
+        if scope["method"] == "GET" and endpoint.provider.handshake_setting:
+            return await self._handshake(endpoint, scope, send), None
+        if scope["method"] != "POST":
+            allowed = b"GET, POST" if endpoint.provider.handshake_setting else b"POST"
+            await answer_problem(send, 405, "method_not_allowed", f"use {allowed.decode()}", (b"allow", allowed))
+            return "method_not_allowed", None
+        with self._reception.admit(scope) as body:
+            arrival = _arrival(endpoint, scope, await body.read(receive))
+            return await self._judge(endpoint, arrival, send)
+
+    async def _judge(self, endpoint: Endpoint, arrival: Arrival, send: Send) -> tuple[str, CaptureId | None]:
+        now = self._clock()
+        try:
+            callback = authenticate(arrival, endpoint.account, endpoint.provider, now)
+        except AuthenticationError as error:
+            return await self._refuse(endpoint, arrival, error, now, send)
+        identifier = _mint(now)
+        await self._writer.write(encode_capture(identifier, callback, endpoint.facts))
+        await answer(send, 200, _CAPTURED, _JSON)
+        metrics.CREDENTIALS.labels(callback.provider, callback.account, callback.credential).inc()
+        return "captured", identifier
+
+    async def _refuse(
+        self, endpoint: Endpoint, arrival: Arrival, error: AuthenticationError, now: datetime, send: Send
+    ) -> tuple[str, CaptureId | None]:
+        """What `on_unauthentic` says: 401; 503, so that it comes again; or aside and 200."""
+        policy = endpoint.account.on_unauthentic
+        if policy == "reject":
+            raise error
+        if policy == "defer":
+            await answer_unavailable(send, error.reason)
+            return f"deferred_{error.reason}", None
+        identifier = _mint(now)
+        await self._captures.quarantine(_quarantined(identifier, endpoint, arrival, error, now))
+        await answer(send, 200, _QUARANTINED, _JSON)
+        return f"quarantined_{error.reason}", identifier
+
+    async def _handshake(self, endpoint: Endpoint, scope: Scope, send: Send) -> str:
+        tokens = endpoint.account.credentials.get(endpoint.provider.handshake_setting or "", ())
+        try:
+            query = parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, max_num_fields=20)
+        except ValueError:
+            raise HandshakeRefused("the query cannot be read") from None
+        challenge = handshake(query, tokens)
+        await answer(send, 200, challenge.encode(), _PLAIN, (b"x-content-type-options", b"nosniff"))
+        return "handshake"
+
+
+def _arrival(endpoint: Endpoint, scope: Scope, body: bytes) -> Arrival:
+    headers = tuple(scope["headers"])
+    host = next((value for name, value in headers if name == b"host"), b"")
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    url = b"".join((scope["scheme"].encode(), b"://", host, scope.get("raw_path", b""), query))
+    return Arrival(
+        provider=endpoint.provider.name,
+        account=endpoint.account.name,
+        method=scope["method"],
+        url=url.decode("latin-1"),
+        headers=headers,
+        url_token=scope["path_params"].get("url_token"),
+        body=body,
+    )
+
+
+def _mint(now: datetime) -> CaptureId:
+    return capture_id(unix_milliseconds(now), urandom(10))
+
+
+def _quarantined(
+    identifier: CaptureId, endpoint: Endpoint, arrival: Arrival, error: AuthenticationError, now: datetime
+) -> list[bytes]:
+    """The fields of a quarantine entry: as a capture, with why it was not accepted, and without credentials."""
+    return [
+        b"id", identifier.encode(),
+        b"provider", endpoint.provider.name.encode(),
+        b"account", endpoint.account.name.encode(),
+        b"received_at", format_time(now).encode(),
+        b"reason", error.reason.encode(),
+        b"headers", encode_headers(stored_headers(arrival, endpoint.provider)),
+        b"facts", endpoint.facts,
+        b"body", arrival.body,
+    ]  # fmt: skip

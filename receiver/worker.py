@@ -1,0 +1,81 @@
+"""The two kinds of child process: one that answers HTTP, one that works off the capture log."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from correlator.lease import Lease
+from correlator.store import Store
+from receiver.app import make_app
+from receiver.captures import CaptureLog
+from receiver.namespace import claim_namespace
+from receiver.pipeline import LEASE_SECONDS, Pipeline
+from receiver.providers import PROVIDERS
+from receiver.redis_client import connect
+from receiver.settings import Settings
+from schemas.keyspace import Keyspace
+
+#: How long a worker that is told to stop waits for requests under way.
+GRACE_SECONDS = 15
+_READ_TIMEOUT_SECONDS = 10.0
+
+
+def run_http(settings: Settings, sockets: list[socket.socket]) -> None:
+    """Answer HTTP on sockets that are bound already, until SIGTERM; then finish what is under way."""
+    _run(_serve_http(settings, sockets))
+
+
+def run_pipeline(settings: Settings) -> None:
+    """Commit captures until SIGTERM; then finish the batch under way and give up the lease."""
+    _run(_serve_pipeline(settings))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+async def _serve_http(settings: Settings, sockets: list[socket.socket]) -> None:
+    redis = connect(settings.redis.url, settings.redis.write_deadline_seconds)
+    proxies = [str(network) for network in settings.server.trusted_proxies]
+    config = uvicorn.Config(
+        make_app(settings, PROVIDERS, redis),
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # it would write URL tokens
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    await uvicorn.Server(config).serve(sockets)
+
+
+async def _serve_pipeline(settings: Settings) -> None:
+    keyspace = Keyspace(settings.namespace)
+    redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS)
+    try:
+        await claim_namespace(redis, keyspace, settings)
+        pipeline = Pipeline(
+            CaptureLog(redis, keyspace),
+            Store(redis, keyspace, settings.id_key, settings.retention.messages_seconds),
+            Lease(redis, keyspace, LEASE_SECONDS),
+            PROVIDERS,
+            settings.retention,
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, pipeline.stop)
+        await pipeline.run()
+    finally:
+        with contextlib.suppress(OSError):
+            await redis.aclose()

@@ -1,0 +1,49 @@
+"""What tests share: a real Redis of their own, and a namespace of its own for each test."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from redis.asyncio import Redis
+
+from receiver.embedded import EmbeddedRedis
+from receiver.redis_client import connect
+from schemas.keyspace import Keyspace
+
+hypothesis_settings.register_profile("tests", deadline=None, max_examples=100, print_blob=True)
+hypothesis_settings.register_profile("deep", deadline=None, max_examples=5000, print_blob=True)
+hypothesis_settings.load_profile(os.environ.get("PARTYLINE_HYPOTHESIS", "tests"))
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of a real Redis, append-only with fsync always, that lives as long as the session."""
+    with (
+        tempfile.TemporaryDirectory(prefix="partyline-test-") as folder,
+        EmbeddedRedis(Path(folder)) as embedded,
+    ):
+        yield embedded.url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of it."""
+    client = connect(redis_url, 5.0)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"t-{token_hex(6)}"
+
+
+@pytest.fixture
+def keyspace(namespace: str) -> Keyspace:
+    """The keys of it."""
+    return Keyspace(namespace)
