@@ -71,14 +71,29 @@ def _without_nul(value: Any) -> Any:
     return value
 
 
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
 class Node:
     """One place in a decoded body: its value and its path."""
 
-    __slots__ = ("path", "value")
+    __slots__ = ("_parent", "_step", "value")
 
-    def __init__(self, value: Any, path: str) -> None:
+    def __init__(self, value: Any, step: str, parent: "Node | None" = None) -> None:
+        """`step`: how it is reached from its parent, as `.id` or `[0]`; paths are put together only for errors."""
         self.value = value
-        self.path = path
+        self._step = step
+        self._parent = parent
+
+    @property
+    def path(self) -> str:
+        """Where this is, as `$.data.payload.to[0]`."""
+        return self._step if self._parent is None else self._parent.path + self._step
 
     def __repr__(self) -> str:
         return f"<Node {self.path}>"
@@ -96,7 +111,7 @@ class Node:
     def get(self, key: str) -> "Node":
         """The member `key`; a node of None where there is none."""
         value = self.value.get(key) if isinstance(self.value, dict) else None
-        return Node(value, f"{self.path}.{key}")
+        return Node(value, "." + key, self)
 
     def first(self, *keys: str) -> "Node":
         """The first of several spellings that is there and not null."""
@@ -115,7 +130,7 @@ class Node:
         if self.value is None:
             return []
         if isinstance(self.value, list):
-            return [Node(item, f"{self.path}[{index}]") for index, item in enumerate(self.value)]
+            return [Node(item, f"[{index}]", self) for index, item in enumerate(self.value)]
         return [self]
 
     def members(self) -> Iterator[tuple[str, "Node"]]:
@@ -135,10 +150,11 @@ class Node:
 
     def text(self, *keys: str) -> str | None:
         """Non-empty text, or a whole number as its digits, under the first key that has either; else None."""
-        for key in keys:
-            found = self.get(key).as_text()
-            if found is not None:
-                return found
+        if isinstance(self.value, dict):
+            for key in keys:
+                found = _as_text(self.value.get(key))
+                if found is not None:
+                    return found
         return None
 
     def string(self, key: str) -> str | None:
@@ -148,12 +164,7 @@ class Node:
 
     def as_text(self) -> str | None:
         """This node itself as `text` reads it."""
-        value = self.value
-        if isinstance(value, str):
-            return value or None
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        return None
+        return _as_text(self.value)
 
     def require_text(self, *keys: str) -> str:
         """As `text`, but ParseError when there is none."""

@@ -245,18 +245,17 @@ def _say_what_next(service: Service, path: Path) -> None:
     out.print("\nThat went over HTTP, a signature check, the capture log, the correlator and Redis pub/sub.")
     out.print(f"It stays up on {service.url}. In another terminal:\n")
     program = _program()
-    override = "" if service.port == _port_of(path) else f"PARTYLINE_SERVER__PORT={service.port} "
-    out.print(f"  {program} tail --config {path}             follow events live (--json for the envelopes)")
-    out.print(f"  {override}{program} send --config {path}             post the samples again")
-    out.print(f"  {program} check --config {path}            what this configuration does")
-    out.print(f"  curl {service.url}/readyz                        is it ready?")
+    hints = {
+        f"{program} tail --config {path}": "follow events live (--json: whole envelopes)",
+        f"{program} send --config {path} --url {service.url}": "post the samples again",
+        f"{program} check --config {path}": "what this configuration does",
+        f"curl {service.url}/readyz": "is it ready?",
+    }
+    width = max(map(len, hints))
+    for command, what in hints.items():
+        out.print(f"  {command:<{width}}  [dim]# {what}[/]")
     out.print("\nFor real: write a partyline.toml (README.md shows how). Ctrl-C stops everything.")
     out.file.flush()
-
-
-def _port_of(path: Path) -> int:
-    environment = {name: value for name, value in os.environ.items() if name != "PARTYLINE_SERVER__PORT"}
-    return load(path, environment).server.port
 
 
 def _program() -> str:

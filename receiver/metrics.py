@@ -38,6 +38,20 @@ LEASE_HELD = Gauge(
 )
 
 
+class Children(dict[str, Counter]):
+    """The children of a counter for one account, by the last label; looking one up anew costs as much as counting."""
+
+    def __init__(self, counter: Counter, *labels: str) -> None:
+        super().__init__()
+        self._counter = counter
+        self._labels = labels
+
+    def __missing__(self, label: str) -> Counter:
+        """The child of a label that is met for the first time."""
+        child = self[label] = self._counter.labels(*self._labels, label)
+        return child
+
+
 def render() -> bytes:
     """The text that Prometheus reads."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

@@ -30,8 +30,8 @@ _RETAKE_SECONDS = 0.2
 _BATCH = 256
 _WAIT_MILLISECONDS = 1000
 #: After a short batch, a breath lets the next one grow: fewer, larger commits cost less.
-_SHORT_BATCH = 16
-_BREATH_SECONDS = 0.003
+_SHORT_BATCH = 64
+_BREATH_SECONDS = 0.006
 _HOUSEKEEPING_SECONDS = 10.0
 _DEAD_BYTES = 64 * 1024 * 1024
 

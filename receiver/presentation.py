@@ -55,8 +55,9 @@ def _sender(data: Mapping[str, Any]) -> str:
 
 def _status(data: Mapping[str, Any]) -> tuple[str, str]:
     status = data["status"]
-    failed = f" ({status['error']['code']}: {status['error']['detail']})" if status["error"] else ""
-    return status["recipient"] or "everybody", f"{status['value']}{failed}"
+    error = status["error"] or {}
+    why = ": ".join(word for word in (error.get("code"), error.get("detail")) if word)
+    return status["recipient"] or "everybody", f"{status['value']} ({why})" if why else status["value"]
 
 
 def _reaction(data: Mapping[str, Any]) -> tuple[str, str]:

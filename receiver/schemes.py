@@ -288,7 +288,10 @@ class UrlToken(msgspec.Struct, frozen=True):
 
 
 def _has(arrival: Arrival, name: bytes) -> bool:
-    return any(key == name for key, _ in arrival.headers)
+    for key, _ in arrival.headers:  # noqa: SIM110 - any() with a generator takes three times as long here
+        if key == name:
+            return True
+    return False
 
 
 def _header(arrival: Arrival, name: bytes) -> bytes:

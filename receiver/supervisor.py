@@ -57,6 +57,7 @@ async def serving(settings: Settings, config: Path) -> AsyncIterator[Service]:
 
     Raises ConfigError for what cannot be started so; StoreError when Redis is not there.
     """
+    _refuse_unsupported(settings)
     with contextlib.ExitStack() as stack:
         sockets = _listen(settings, stack)
         redis_url = _redis_url(settings, stack)
@@ -145,6 +146,17 @@ async def until_stopped() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await stopped.wait()
+
+
+def _refuse_unsupported(settings: Settings) -> None:
+    """The contract has more settings than this version acts on; one that would change a promise is refused."""
+    mistakes = []
+    if settings.redis.partitions != 1:
+        mistakes.append("redis.partitions: this version works with one partition; leave it out")
+    if settings.redis.wait_replicas:
+        mistakes.append("redis.wait_replicas: this version does not wait for replicas; leave it out")
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def _listen(settings: Settings, stack: contextlib.ExitStack) -> list[socket.socket]:

@@ -36,6 +36,7 @@ provider = "sinch"
 secrets = ["{sinch}"]
 lines = ["{line}"]
 default_line = "{line}"
+on_unauthentic = "defer"
 
 [accounts.try-whatsapp]
 provider = "whatsapp"

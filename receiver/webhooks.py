@@ -14,7 +14,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from receiver import metrics
-from receiver.answers import answer, answer_error, answer_problem, answer_unavailable
+from receiver.answers import Header, answer, answer_error, answer_problem, answer_unavailable
 from receiver.authentication import authenticate, handshake, stored_headers
 from receiver.captures import CaptureLog
 from receiver.provider import Provider
@@ -52,12 +52,16 @@ def utc_now() -> datetime:
 class Endpoint:
     """One configured account, with what each of its requests needs."""
 
-    __slots__ = ("account", "facts", "provider", "realm")
+    __slots__ = ("account", "answer_seconds", "credentials", "facts", "outcomes", "provider", "realm")
 
     def __init__(self, account: Account, provider: Provider) -> None:
         self.account = account
         self.provider = provider
         self.facts = encode_facts(account.facts)
+        #: Metrics with their labels looked up once.
+        self.outcomes = metrics.Children(metrics.CALLBACKS, provider.name, account.name)
+        self.credentials = metrics.Children(metrics.CREDENTIALS, provider.name, account.name)
+        self.answer_seconds = metrics.ANSWER_SECONDS.labels(provider.name)
         #: Senders that wait for a challenge before they present basic credentials get one.
         self.realm = ((b"www-authenticate", b'Basic realm="partyline"'),) if "basic_auth" in account.credentials else ()
 
@@ -84,27 +88,22 @@ class Webhooks:
         began = time.perf_counter()
         path = scope["path_params"]
         endpoint = self._endpoints.get(path["account"])
-        labels = (metrics.UNKNOWN, metrics.UNKNOWN)
-        more: tuple[tuple[bytes, bytes], ...] = ()
+        if endpoint is None or endpoint.provider.name != path["provider"]:
+            metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, UnknownAccount.reason).inc()
+            await answer_error(send, UnknownAccount("no such account at this provider: see [accounts.*]"))
+            return
         try:
-            if endpoint is None or endpoint.provider.name != path["provider"]:
-                raise UnknownAccount("no such account at this provider: see [accounts.*] in the configuration")
-            labels = (endpoint.provider.name, endpoint.account.name)
             outcome, identifier = await self._handle(endpoint, scope, receive, send)
         except PartylineError as error:
             outcome, identifier = error.reason, None
-            if endpoint is not None and isinstance(error, AuthenticationError):
-                more = endpoint.realm
-            if isinstance(error, BodyTooLarge | BodyTooSlow):
-                more = ((b"connection", b"close"),)
-            await answer_error(send, error, *more)
+            await answer_error(send, error, *_headers_of(error, endpoint))
         seconds = time.perf_counter() - began
-        metrics.CALLBACKS.labels(*labels, outcome).inc()
-        metrics.ANSWER_SECONDS.labels(labels[0]).observe(seconds)
+        endpoint.outcomes[outcome].inc()
+        endpoint.answer_seconds.observe(seconds)
         log.info(
             "callback",
-            provider=labels[0],
-            account=labels[1],
+            provider=endpoint.provider.name,
+            account=endpoint.account.name,
             outcome=outcome,
             capture=identifier,
             milliseconds=round(seconds * 1000, 2),
@@ -133,7 +132,7 @@ class Webhooks:
         identifier = _mint(now)
         await self._writer.write(encode_capture(identifier, callback, endpoint.facts))
         await answer(send, 200, _CAPTURED, _JSON)
-        metrics.CREDENTIALS.labels(callback.provider, callback.account, callback.credential).inc()
+        endpoint.credentials[callback.credential].inc()
         return "captured", identifier
 
     async def _refuse(
@@ -160,6 +159,15 @@ class Webhooks:
         challenge = handshake(query, tokens)
         await answer(send, 200, challenge.encode(), _PLAIN, (b"x-content-type-options", b"nosniff"))
         return "handshake"
+
+
+def _headers_of(error: PartylineError, endpoint: Endpoint) -> tuple[Header, ...]:
+    """What an answer needs besides its body: a challenge, or the end of a connection whose body is not read."""
+    if isinstance(error, AuthenticationError):
+        return endpoint.realm
+    if isinstance(error, BodyTooLarge | BodyTooSlow):
+        return ((b"connection", b"close"),)
+    return ()
 
 
 def _arrival(endpoint: Endpoint, scope: Scope, body: bytes) -> Arrival:

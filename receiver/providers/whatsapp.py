@@ -557,7 +557,7 @@ def _settings(scope: _Scope, node: Node) -> Event:
     error = _error(node)
     asked = {name: node.get(key) for key, name in _SETTINGS.items() if node.get(key)}
     failed = {name: _error(member) for name, member in asked.items() if _has_failed(member)}
-    done, absent = {name: member for name, member in asked.items() if name not in failed}, Node(None, node.path)
+    done, absent = {name: member for name, member in asked.items() if name not in failed}, Node(None, "", node)
     settings = Settings(
         change="changed" if done or not (failed or error) else "changed_failed",
         subject=done.get("subject", absent).string("text"),
