@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 from prometheus_client import multiprocess
 
+from receiver.durability import check_durability
 from receiver.embedded import EmbeddedRedis
 from receiver.namespace import claim_namespace
 from receiver.process import die_with_parent
@@ -61,7 +62,7 @@ async def serving(settings: Settings, config: Path) -> AsyncIterator[Service]:
     with contextlib.ExitStack() as stack:
         sockets = _listen(settings, stack)
         redis_url = _redis_url(settings, stack)
-        await _check_namespace(settings, redis_url)
+        await _check_redis(settings, redis_url)
         environment = {
             **os.environ,
             "PARTYLINE_CONFIG": str(config),
@@ -180,9 +181,10 @@ def _redis_url(settings: Settings, stack: contextlib.ExitStack) -> str:
     return stack.enter_context(embedded).url
 
 
-async def _check_namespace(settings: Settings, redis_url: str) -> None:
+async def _check_redis(settings: Settings, redis_url: str) -> None:
     redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0)
     try:
+        await check_durability(redis, settings.redis.durability)
         await claim_namespace(redis, Keyspace(settings.namespace), settings)
     except StoreError as error:
         raise ConfigError([f"redis.url: the server cannot be used: {error}"]) from error

@@ -1,0 +1,47 @@
+"""Whether a Redis server keeps what `redis.durability` promises; start-up refuses one that does less."""
+
+from collections.abc import Mapping
+
+from redis.asyncio import Redis
+
+from correlator.scripts import answer
+from schemas.errors import ConfigError, StoreError
+
+_ASKED = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
+_FSYNC_RANK = {"no": 0, "everysec": 1, "always": 2}
+_NEEDED_RANK = {"everysec": 1, "always": 2}
+
+
+async def check_durability(redis: Redis, durability: str) -> None:
+    """Raise ConfigError when the server does less than `durability` (always, everysec, none) says, or cannot tell."""
+    if durability == "none":
+        return
+    try:
+        # One name a call: Redis before 7.0 takes no more.
+        found = [item for name in _ASKED for item in (await answer(redis.config_get(name))).items()]
+    except StoreError as error:
+        raise ConfigError(
+            [f'redis.durability: the server does not tell ({error}); allow CONFIG GET, or say durability = "none"']
+        ) from error
+    texts = {_text(name): _text(value) for name, value in found}
+    mistakes = weaknesses(texts, durability)
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def weaknesses(config: Mapping[str, str], durability: str) -> list[str]:
+    """What a server's configuration lacks, in sentences that say what to set. Pure."""
+    mistakes = []
+    advice = f'or say durability = "{"everysec" if durability == "always" else "none"}" and mean it'
+    if config.get("appendonly") != "yes":
+        mistakes.append(f"redis.durability: the server keeps no append-only file; set appendonly yes there, {advice}")
+    elif _FSYNC_RANK.get(config.get("appendfsync", ""), 0) < _NEEDED_RANK[durability]:
+        mistakes.append(f"redis.durability: the server syncs less often; set appendfsync {durability} there, {advice}")
+    policy = config.get("maxmemory-policy", "")
+    if config.get("maxmemory", "0") != "0" and policy != "noeviction":
+        mistakes.append(f"redis.durability: the server may evict ({policy}); set maxmemory-policy noeviction there")
+    return mistakes
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
