@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
@@ -30,6 +31,7 @@ from schemas.keyspace import Keyspace
 
 _DEFAULT_CONFIG = Path("partyline.toml")
 _TRYOUT_FOLDER = Path(".partyline")
+_LOG = "service.log"
 _READY_SECONDS = 30.0
 _QUIET_SECONDS = 0.7
 _LEVELS = {"ok": "[green]ok[/]", "note": "[cyan]note[/]", "warning": "[bold yellow]warning[/]"}
@@ -89,7 +91,7 @@ def try_out(
     path = tryout.prepare(folder)
     os.environ["PARTYLINE_SERVER__PORT"] = str(port)
     settings = load(path, os.environ)
-    log.configure()
+    log.configure(level=logging.WARNING)
     _run(_try(settings, path, folder))
 
 
@@ -159,13 +161,13 @@ async def _serve(settings: Settings, path: Path) -> None:
 
 async def _try(settings: Settings, path: Path, folder: Path) -> None:
     out.print("Starting a receiver with an embedded Redis …")
-    async with serving(settings, path) as service:
+    async with serving(settings, path, folder / _LOG) as service:
         stopped = asyncio.ensure_future(until_stopped())
         showing = asyncio.ensure_future(_show_samples(service, folder))
         await asyncio.wait({stopped, showing}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
             await showing
-            _say_what_next(service, path)
+            _say_what_next(service, path, folder)
         await stopped
         showing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -238,10 +240,10 @@ async def _wait_until_ready(client: httpx.AsyncClient) -> None:
             if (await client.get("/readyz")).status_code == httpx.codes.OK:
                 return
         await asyncio.sleep(0.05)
-    raise ConfigError([f"server: not ready after {_READY_SECONDS:g} s; its log is above"])
+    raise ConfigError([f"server: not ready after {_READY_SECONDS:g} s; see its log"])
 
 
-def _say_what_next(service: Service, path: Path) -> None:
+def _say_what_next(service: Service, path: Path, folder: Path) -> None:
     out.print("\nThat went over HTTP, a signature check, the capture log, the correlator and Redis pub/sub.")
     out.print(f"It stays up on {service.url}. In another terminal:\n")
     program = _program()
@@ -250,6 +252,7 @@ def _say_what_next(service: Service, path: Path) -> None:
         f"{program} send --config {path} --url {service.url}": "post the samples again",
         f"{program} check --config {path}": "what this configuration does",
         f"curl {service.url}/readyz": "is it ready?",
+        f"tail -f {folder / _LOG}": "its log, one line a callback",
     }
     width = max(map(len, hints))
     for command, what in hints.items():

@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 
-def configure(*, console: bool | None = None) -> None:
+def configure(*, console: bool | None = None, level: int = logging.INFO) -> None:
     """Set up logging for this process. `console` None: readable on a terminal, JSON elsewhere."""
     readable = sys.stderr.isatty() if console is None else console
     shared: list[structlog.types.Processor] = [
@@ -22,14 +22,14 @@ def configure(*, console: bool | None = None) -> None:
         structlog.configure(
             processors=[*shared, structlog.dev.ConsoleRenderer()],
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            wrapper_class=structlog.make_filtering_bound_logger(level),
             cache_logger_on_first_use=True,
         )
     else:
         structlog.configure(
             processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
             logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
-            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            wrapper_class=structlog.make_filtering_bound_logger(level),
             cache_logger_on_first_use=True,
         )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")

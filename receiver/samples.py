@@ -21,7 +21,7 @@ def telnyx(now: datetime, tag: str) -> Bodies:
     """Ana writes to the group, Ben answers (with the members spelled otherwise), our reply reaches both."""
 
     def event(number: int, event_type: str, payload: Mapping[str, Any]) -> bytes:
-        at = format_time(now + timedelta(seconds=number))
+        at = format_time(now - timedelta(seconds=10 - number))
         data = {"record_type": "event", "event_type": event_type, "id": f"{tag}-telnyx-{number}", "occurred_at": at}
         return _json({"data": {**data, "payload": payload}, "meta": {"attempt": 1}})
 
@@ -62,7 +62,7 @@ def sendblue(now: datetime, tag: str) -> Bodies:
     """Two people in an iMessage group, a tapback, and a report on our answer."""
 
     def body(number: int, **more: Any) -> bytes:
-        at = format_time(now + timedelta(seconds=number))
+        at = format_time(now - timedelta(seconds=10 - number))
         return _json(
             {
                 "is_outbound": False,

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import structlog
 from prometheus_client import multiprocess
@@ -53,8 +54,13 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, config: Path) -> AsyncIterator[Service]:
-    """Run a service for as long as the context lasts. `config` is what the children read again.
+async def serving(settings: Settings, config: Path, log_file: Path | None = None) -> AsyncIterator[Service]:
+    """Run a service for as long as the context lasts.
+
+    Args:
+        settings: what to run.
+        config: the file they came from, which the children read again.
+        log_file: where the children log; None: to our stderr.
 
     Raises ConfigError for what cannot be started so; StoreError when Redis is not there.
     """
@@ -70,8 +76,9 @@ async def serving(settings: Settings, config: Path) -> AsyncIterator[Service]:
             "PROMETHEUS_MULTIPROC_DIR": _metrics_folder(stack),
         }
         fds = [item.fileno() for item in sockets]
-        workers = [Child("http", fds, environment) for _ in range(settings.server.workers)]
-        pipeline = Child("pipeline", [], environment)
+        stderr = stack.enter_context(log_file.open("ab")) if log_file else None
+        workers = [Child("http", fds, environment, stderr) for _ in range(settings.server.workers)]
+        pipeline = Child("pipeline", [], environment, stderr)
         tasks = [asyncio.create_task(child.keep_running()) for child in (*workers, pipeline)]
         try:
             yield Service(settings, redis_url, sockets)
@@ -86,8 +93,9 @@ async def serving(settings: Settings, config: Path) -> AsyncIterator[Service]:
 class Child:
     """One child process that is started again when it dies."""
 
-    def __init__(self, kind: str, fds: Sequence[int], environment: dict[str, str]) -> None:
+    def __init__(self, kind: str, fds: Sequence[int], environment: dict[str, str], stderr: IO[bytes] | None) -> None:
         self._kind = kind
+        self._stderr = stderr
         self._fds = fds
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
@@ -117,6 +125,7 @@ class Child:
             env=self._environment,
             pass_fds=self._fds,
             stdin=asyncio.subprocess.DEVNULL,
+            stderr=self._stderr,
             start_new_session=True,  # Ctrl-C is for the supervisor; it stops its children in order
             preexec_fn=die_with_parent,
         )
