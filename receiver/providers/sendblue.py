@@ -348,7 +348,7 @@ def _evidence(node: Node, line: Address | None, others: frozenset[Address], *, i
         kind=kind,
         lines=tuple(_present(line)),
         listed=tuple(sorted(everybody)) if has_id and everybody else None,
-        joined=tuple(writers) if has_id else (),
+        joined=tuple(sorted(others)) if has_id else (),
     )
 
 
