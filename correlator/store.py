@@ -177,8 +177,9 @@ class Store:
 
     def _add(self, commit: Commit, entry: Entry, placed: Placed, book: Book) -> None:
         """Fold one event into the records, and its envelope into the commit."""
-        subject, shown = placed.scope.whole_account(), None
-        if placed.decided is not None:
+        if placed.decided is None:
+            subject, shown = placed.scope.whole_account(), None
+        else:
             decision, evidence = placed.decided
             subject = _survivor(decision.key, book)
             at = unix_milliseconds(placed.event.occurred_at or entry.capture.received_at)

@@ -7,6 +7,7 @@ and a wrong signature is refused: who can show one proof cannot hide that anothe
 import hmac
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import NoReturn, Protocol
 
 from receiver.provider import Provider, Scheme
@@ -97,12 +98,17 @@ def stored_headers(arrival: Arrival, provider: Provider) -> Headers:
 
     Proxies repeat the URL under many names (`x-original-uri`, `referer`), and with it the URL's token.
     """
-    secret = _ALWAYS_SECRET.union(*(scheme.secret_headers for scheme in provider.schemes))
+    secret = _secret_headers(provider.schemes)
     kept = [header for header in arrival.headers if header[0] not in secret]
     if arrival.url_token:
         segment = b"/" + arrival.url_token.encode("utf-8", "surrogatepass")
         kept = [header for header in kept if segment not in header[1]]
     return tuple(kept)
+
+
+@lru_cache
+def _secret_headers(schemes: tuple[Scheme, ...]) -> frozenset[bytes]:
+    return _ALWAYS_SECRET.union(*(scheme.secret_headers for scheme in schemes))
 
 
 def limits_age(provider: Provider, assurance: Assurance) -> bool:

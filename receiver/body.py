@@ -84,8 +84,8 @@ class Node:
 
     __slots__ = ("_parent", "_step", "value")
 
-    def __init__(self, value: Any, step: str, parent: "Node | None" = None) -> None:
-        """`step`: how it is reached from its parent, as `.id` or `[0]`; paths are put together only for errors."""
+    def __init__(self, value: Any, step: str | int, parent: "Node | None" = None) -> None:
+        """`step`: the key or index it has in its parent; paths are put together only for errors."""
         self.value = value
         self._step = step
         self._parent = parent
@@ -93,7 +93,9 @@ class Node:
     @property
     def path(self) -> str:
         """Where this is, as `$.data.payload.to[0]`."""
-        return self._step if self._parent is None else self._parent.path + self._step
+        if self._parent is None:
+            return str(self._step)
+        return self._parent.path + (f"[{self._step}]" if isinstance(self._step, int) else f".{self._step}")
 
     def __repr__(self) -> str:
         return f"<Node {self.path}>"
@@ -111,7 +113,7 @@ class Node:
     def get(self, key: str) -> "Node":
         """The member `key`; a node of None where there is none."""
         value = self.value.get(key) if isinstance(self.value, dict) else None
-        return Node(value, "." + key, self)
+        return Node(value, key, self)
 
     def first(self, *keys: str) -> "Node":
         """The first of several spellings that is there and not null."""
@@ -130,7 +132,7 @@ class Node:
         if self.value is None:
             return []
         if isinstance(self.value, list):
-            return [Node(item, f"[{index}]", self) for index, item in enumerate(self.value)]
+            return [Node(item, index, self) for index, item in enumerate(self.value)]
         return [self]
 
     def members(self) -> Iterator[tuple[str, "Node"]]:

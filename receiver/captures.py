@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from correlator.scripts import Scripts, answer
 from schemas.keyspace import Keyspace
+from schemas.wire import CAPTURE_FIELDS, QUARANTINE_FIELDS
 
 #: How many entries one trimming call looks at: bounds how long it holds Redis up.
 _TRIM_ENTRIES = 500
@@ -30,12 +31,18 @@ class CaptureLog:
         self._scripts = Scripts(redis)
 
     async def append(self, captures: Sequence[list[bytes]]) -> None:
-        """Write captures in one call; when it returns they are as durable as the server is. Raises StoreError."""
-        await self._append(self._keys.captures, captures)
+        """Write captures in one call; when it returns they are as durable as the server is. Raises StoreError.
 
-    async def quarantine(self, fields: list[bytes]) -> None:
-        """Keep an unauthentic request aside, and no more of them than the cap allows. Raises StoreError."""
-        await self._append(self._keys.quarantine, [fields])
+        Each is the values of CAPTURE_FIELDS, as `encode_capture` gives them.
+        """
+        await self._append(self._keys.captures, CAPTURE_FIELDS, captures)
+
+    async def quarantine(self, values: list[bytes]) -> None:
+        """Keep an unauthentic request aside, and no more of them than the cap allows. Raises StoreError.
+
+        `values` are those of QUARANTINE_FIELDS.
+        """
+        await self._append(self._keys.quarantine, QUARANTINE_FIELDS, [values])
         await self._trim(self._keys.quarantine, "0-0", QUARANTINE_BYTES)
 
     async def read(self, after: str, count: int, wait_milliseconds: int) -> list[LogEntry]:
@@ -59,11 +66,10 @@ class CaptureLog:
         """Remove dead letters older than a Unix time or beyond a size."""
         return await self._trim(self._keys.dead, f"{before_milliseconds}-0", max_bytes)
 
-    async def _append(self, stream: str, entries: Sequence[list[bytes]]) -> None:
-        args: list[Any] = []
-        for fields in entries:
-            args.append(len(fields))
-            args += fields
+    async def _append(self, stream: str, names: Sequence[bytes], entries: Sequence[list[bytes]]) -> None:
+        args: list[Any] = [len(names), *names]
+        for values in entries:
+            args += values
         await answer(self._scripts.append(keys=[stream, self._keys.bytes_of(stream)], args=args))
 
     async def _trim(self, stream: str, before: str, max_bytes: int, *cursor: str) -> int:

@@ -11,8 +11,9 @@ from typing import Protocol
 import msgspec
 
 from receiver.body import Node
-from schemas.address import Address, parse_address
+from schemas.address import Address, AddressError, parse_address
 from schemas.callback import Arrival, Assurance, Capture
+from schemas.errors import ParseError
 from schemas.events import Parsed
 
 
@@ -70,4 +71,7 @@ def address(node: Node, provider: str) -> Address | None:
     Raises ParseError with the node's path for a text that is no possible address.
     """
     text = node.as_text()
-    return None if text is None else parse_address(text, provider, node.path)
+    try:
+        return None if text is None else parse_address(text, provider)
+    except AddressError as error:
+        raise ParseError(node.path, str(error)) from None

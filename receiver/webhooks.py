@@ -193,14 +193,14 @@ def _mint(now: datetime) -> CaptureId:
 def _quarantined(
     identifier: CaptureId, endpoint: Endpoint, arrival: Arrival, error: AuthenticationError, now: datetime
 ) -> list[bytes]:
-    """The fields of a quarantine entry: as a capture, with why it was not accepted, and without credentials."""
+    """The values of a quarantine entry: as a capture, with why it was not accepted, and without credentials."""
     return [
-        b"id", identifier.encode(),
-        b"provider", endpoint.provider.name.encode(),
-        b"account", endpoint.account.name.encode(),
-        b"received_at", format_time(now).encode(),
-        b"reason", error.reason.encode(),
-        b"headers", encode_headers(stored_headers(arrival, endpoint.provider)),
-        b"facts", endpoint.facts,
-        b"body", arrival.body,
-    ]  # fmt: skip
+        identifier.encode(),
+        endpoint.provider.name.encode(),
+        endpoint.account.name.encode(),
+        format_time(now).encode(),
+        error.reason.encode(),
+        encode_headers(stored_headers(arrival, endpoint.provider)),
+        endpoint.facts,
+        arrival.body,
+    ]

@@ -16,6 +16,7 @@ from receiver.app import make_app
 from receiver.captures import CaptureLog
 from receiver.namespace import claim_namespace
 from receiver.pipeline import LEASE_SECONDS, Pipeline
+from receiver.process import settle
 from receiver.providers import PROVIDERS
 from receiver.redis_client import connect
 from receiver.settings import Settings
@@ -57,6 +58,7 @@ async def _serve_http(settings: Settings, sockets: list[socket.socket]) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    settle()
     await uvicorn.Server(config).serve(sockets)
 
 
@@ -75,6 +77,7 @@ async def _serve_pipeline(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, pipeline.stop)
+        settle()
         await pipeline.run()
     finally:
         with contextlib.suppress(OSError):

@@ -33,11 +33,11 @@ class Writer:
         self._waiting: deque[tuple[float, list[bytes], asyncio.Future[None]]] = deque()
         self._flushing: asyncio.Task[None] | None = None
 
-    async def write(self, fields: list[bytes]) -> None:
+    async def write(self, values: list[bytes]) -> None:
         """Return once the capture is durable; StoreError if it is not known to be, and the caller must say so."""
         loop = asyncio.get_running_loop()
         durable: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((loop.time(), fields, durable))
+        self._waiting.append((loop.time(), values, durable))
         if self._flushing is None:
             self._flushing = loop.create_task(self._flush())
         await durable
@@ -55,7 +55,7 @@ class Writer:
             return
         metrics.FLUSHED.observe(len(batch))
         try:
-            await self._log.append([fields for fields, _ in batch])
+            await self._log.append([values for values, _ in batch])
         except StoreError as error:
             for _, durable in batch:
                 if not durable.done():
@@ -70,12 +70,12 @@ class Writer:
         batch: list[tuple[list[bytes], asyncio.Future[None]]] = []
         size, oldest = 0, asyncio.get_running_loop().time() - self._deadline_seconds
         while self._waiting and len(batch) < _MAX_ENTRIES and size < _MAX_BYTES:
-            since, fields, durable = self._waiting.popleft()
+            since, values, durable = self._waiting.popleft()
             if durable.done():
                 continue
             if since < oldest:
                 durable.set_exception(StoreError("Redis has been too slow for redis.write_deadline"))
                 continue
-            size += sum(map(len, fields))
-            batch.append((fields, durable))
+            size += sum(map(len, values))
+            batch.append((values, durable))
         return batch

@@ -6,9 +6,8 @@ address; two different texts never give the same one.
 """
 
 import re
+from functools import lru_cache
 from typing import NewType
-
-from schemas.errors import ParseError
 
 #: Longer texts are refused: no address is longer, and dropping one would make a set look smaller.
 MAX_LENGTH = 320
@@ -26,25 +25,29 @@ _NANP_DIGITS = 10
 _NANP_PROVIDERS = frozenset({"telnyx", "sendblue"})
 
 
+class AddressError(ValueError):
+    """A text that is no possible address."""
+
+
 #: A canonical address. A log line or an error shows `mask` of one, never the whole.
 Address = NewType("Address", str)
 
 
-def parse_address(text: str, provider: str, path: str = "$") -> Address | None:
+@lru_cache(maxsize=16384)  # the same few people write again and again
+def parse_address(text: str, provider: str) -> Address | None:
     """Bring one address into its canonical form; None when there is nothing in the text.
 
     Args:
         text: as the provider wrote it: `+1 (555) 555-0120`, `15555550120`, `Jane@Example.com`, `MTN`, `40404`.
         provider: decides the prefix of addresses that are neither number nor e-mail, and who omits +1.
-        path: where the text stood, for the error.
 
-    Raises ParseError for a text longer than any address: it must not silently vanish from a set.
+    Raises AddressError for a text longer than any address: it must not silently vanish from a set.
     """
     visible = _INVISIBLE.sub("", text).strip()
     if not visible:
         return None
     if len(visible) > MAX_LENGTH:
-        raise ParseError(path, f"an address of {len(visible)} characters")
+        raise AddressError(f"an address of {len(visible)} characters")
     if _EMAIL.fullmatch(visible):
         return Address(visible.lower())
     number = _NUMBER.fullmatch(_PUNCTUATION.sub("", visible))

@@ -37,7 +37,7 @@ class Arrival(msgspec.Struct, frozen=True):
 
     def header(self, name: bytes) -> list[bytes]:
         """Every value of one header, in order; `name` in lower case."""
-        return [value for key, value in self.headers if key == name]
+        return [header[1] for header in self.headers if header[0] == name]
 
 
 class AccountFacts(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,6 +6,7 @@ conversation, `ac_` an account as a whole, `au_` an audience. Length prefixes ke
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NewType
 
@@ -47,12 +48,14 @@ class Scope:
         return Audience("au_" + self._derive("au", *sorted(people)))
 
     def _derive(self, tag: str, *parts: str) -> str:
-        digest = blake2b(digest_size=16, key=self._id_key)
-        for part in (tag, self.namespace, *parts):
-            encoded = part.encode()
-            digest.update(len(encoded).to_bytes(4, "big"))
-            digest.update(encoded)
-        return base32(digest.digest())
+        return _derive(self._id_key, (tag, self.namespace, *parts))
+
+
+@lru_cache(maxsize=16384)  # most facts belong to a conversation that another fact of today belonged to
+def _derive(id_key: bytes, parts: tuple[str, ...]) -> str:
+    encoded = [part.encode() for part in parts]
+    message = b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
+    return base32(blake2b(message, digest_size=16, key=id_key).digest())
 
 
 def hash_key(id_key: bytes) -> bytes:

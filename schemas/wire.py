@@ -24,19 +24,25 @@ def encode_facts(facts: AccountFacts) -> bytes:
     return _encoder.encode(facts)
 
 
+#: The fields of one entry of the capture log (contract), in the order in which `encode_capture` gives their values.
+CAPTURE_FIELDS = (b"id", b"provider", b"account", b"kind", b"received_at", b"assurance", b"headers", b"facts", b"body")
+#: The fields of one entry of the quarantine.
+QUARANTINE_FIELDS = (b"id", b"provider", b"account", b"received_at", b"reason", b"headers", b"facts", b"body")
+
+
 def encode_capture(identifier: CaptureId, callback: Callback, facts: bytes) -> list[bytes]:
-    """The fields of one entry of the capture log, names and values in turn. `facts` as `encode_facts` gives it."""
+    """The values of one entry of the capture log. `facts` as `encode_facts` gives it."""
     return [
-        b"id", identifier.encode(),
-        b"provider", callback.provider.encode(),
-        b"account", callback.account.encode(),
-        b"kind", b"callback",
-        b"received_at", format_time(callback.received_at).encode(),
-        b"assurance", callback.assurance.encode(),
-        b"headers", encode_headers(callback.headers),
-        b"facts", facts,
-        b"body", callback.body,
-    ]  # fmt: skip
+        identifier.encode(),
+        callback.provider.encode(),
+        callback.account.encode(),
+        b"callback",
+        format_time(callback.received_at).encode(),
+        callback.assurance.encode(),
+        encode_headers(callback.headers),
+        facts,
+        callback.body,
+    ]
 
 
 def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:

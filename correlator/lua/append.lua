@@ -1,19 +1,21 @@
 -- Appends entries to a stream and counts their bytes.
 --
 -- KEYS  1 stream  2 bytes of the stream
--- ARGV  per entry: number of fields and values that follow, then they
+-- ARGV  1 number of fields  then their names  then per entry: their values
 -- Returns the entry ids, in order.
 
-local ids, at, bytes = {}, 1, 0
-while at <= #ARGV do
-  local count = tonumber(ARGV[at])
-  local entry = {}
-  for i = 1, count do
-    entry[i] = ARGV[at + i]
-    if i % 2 == 0 then bytes = bytes + #entry[i] end
+local fields = tonumber(ARGV[1])
+local entry = {}
+for i = 1, fields do entry[2 * i - 1] = ARGV[1 + i] end
+
+local ids, bytes = {}, 0
+for at = 1 + fields, #ARGV - fields, fields do
+  for i = 1, fields do
+    local value = ARGV[at + i]
+    entry[2 * i] = value
+    bytes = bytes + #value
   end
   ids[#ids + 1] = redis.call('XADD', KEYS[1], '*', unpack(entry))
-  at = at + 1 + count
 end
 redis.call('INCRBY', KEYS[2], bytes)
 return ids

@@ -21,9 +21,9 @@ What they leave out, and captures show:
 import re
 
 from receiver.body import Node, decode
-from receiver.provider import Provider
+from receiver.provider import Provider, address
 from receiver.schemes import SharedSecret, UrlToken
-from schemas.address import Address, parse_address
+from schemas.address import Address
 from schemas.callback import Capture
 from schemas.errors import ParseError
 from schemas.events import (
@@ -403,8 +403,9 @@ def _addresses(node: Node) -> frozenset[Address] | None:
 
 def _entry(node: Node) -> Address | None:
     """An address by itself, or an object with a `handle` (number or e-mail) as the vendor's group API gives."""
-    text = node.text("handle", "phone") if node.is_object else node.as_text()
-    return None if text is None else parse_address(text, _NAME, node.path)
+    if not node.is_object:
+        return address(node, _NAME)
+    return address(node.get("handle"), _NAME) or address(node.get("phone"), _NAME)
 
 
 def _present(*addresses: Address | None) -> frozenset[Address]:

@@ -76,7 +76,8 @@ class Party(msgspec.Struct, frozen=True):
     status: str | None
     #: As an error's `source.pointer` names it: `/to/0`.
     place: str
-    path: str
+    #: Where it stands; None: there is no entry, the party is everybody.
+    entry: Node | None
 
 
 class Parties(msgspec.Struct, frozen=True):
@@ -218,8 +219,8 @@ def _reports(delivery: Delivery) -> list[Parsed]:
 def _report(delivery: Delivery, message: Message, evidence: Evidence, party: Party, places: frozenset[str]) -> Parsed:
     recipient, several = party.address, len(places) > 1
     # A report without recipient settles the whole message, so only a lone recipient may go unnamed.
-    if party.path and recipient is None and (several or evidence.kind == "group"):
-        return Unreadable(ParseError.reason, party.path, "no readable address")
+    if party.entry is not None and recipient is None and (several or evidence.kind == "group"):
+        return Unreadable(ParseError.reason, party.entry.path, "no readable address")
     status = _status(delivery, party, places)
     fact = _fact(delivery, message.id, recipient, status.raw, one_of_several=recipient if several else None)
     return _event(delivery, MessageStatus(message, status), fact, evidence)
@@ -367,7 +368,7 @@ def _parties(payload: Node) -> Parties:
 
 def _entries(node: Node, key: str) -> Iterator[Party]:
     for index, entry in enumerate(node.elements() if node else ()):
-        yield Party(_address(entry), entry.text("status"), f"/{key}/{index}", entry.path)
+        yield Party(_address(entry), entry.text("status"), f"/{key}/{index}", entry)
 
 
 def _address(entry: Node) -> Address | None:
@@ -410,7 +411,7 @@ def _is_several(parties: Parties) -> bool:
 
 # --- reports ----------------------------------------------------------------------------------------------
 
-_WHOLE_MESSAGE = Party(address=None, status=None, place="", path="")
+_WHOLE_MESSAGE = Party(address=None, status=None, place="", entry=None)
 
 
 def _is_report(delivery: Delivery) -> bool:

@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 from receiver.settings.reading import Reader, WrongValueError, closest
 from receiver.settings.values import DAY, GIB, KIB, MIB, Network, Secret, SecretBytes
-from schemas.address import Address, parse_address
-from schemas.errors import ParseError
+from schemas.address import Address, AddressError, parse_address
 
 _WHOLE = re.compile(r"-?[0-9]{1,15}")
 _SIZE = re.compile(r"([0-9]{1,15}) ?([A-Za-z]*)")
@@ -193,7 +192,7 @@ def line(provider: str) -> Reader:
     def read(value: Any) -> Address:
         try:
             address = parse_address(text(value).removeprefix(f"{provider}:"), provider)
-        except ParseError as error:
+        except AddressError as error:
             raise WrongValueError("is too long for an address") from error
         if address is None or address.startswith(f"{provider}:+"):
             raise WrongValueError('is not an address; write a number as "+" and 7 to 15 digits')
