@@ -92,8 +92,9 @@ def absorb(
         roster = roster.with_list(evidence.listed or (), at)
         roster = roster.with_deltas(evidence.joined, at, out=False).with_deltas(evidence.left, at, out=True)
     phones = _with_phones(before.phones, evidence)
-    members = frozenset(before.parts) if before.parts is not None else roster.members()
-    lines = frozenset(before.lines).union(evidence.lines, account_lines & members)
+    # A line that any fact ever named is one of its lines, gone or not, in whatever order that was told.
+    named = before.parts or (*(evidence.listed or ()), *evidence.joined, *evidence.left)
+    lines = frozenset(before.lines).union(evidence.lines, account_lines.intersection(named))
     if roster is before.roster and phones is before.phones and len(lines) == len(before.lines):
         return before
     return msgspec.structs.replace(before, roster=roster, phones=phones, lines=tuple(sorted(lines)))

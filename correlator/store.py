@@ -69,7 +69,8 @@ class Commit(msgspec.Struct):
 
     records: dict[ConversationKey, Write] = {}
     events: list[tuple[Entry, Event, ConversationKey, HalfEnvelope]] = []
-    letters: list[tuple[Entry, Unreadable]] = []
+    #: With the place of the element in its capture, which makes it the same letter when it is committed again.
+    letters: list[tuple[Entry, int, Unreadable]] = []
     #: The log position reached when all of it is written; empty: still inside one capture.
     position: str = ""
 
@@ -163,12 +164,12 @@ class Store:
         """Cut the elements into script calls; a capture's position goes with its last element."""
         commit = Commit()
         for entry, items in placed:
-            for item in items:
+            for place, item in enumerate(items):
                 if commit.full:
                     yield commit
                     commit = Commit()
                 if isinstance(item, Unreadable):
-                    commit.letters.append((entry, item))
+                    commit.letters.append((entry, place, item))
                 else:
                     self._add(commit, entry, item, book)
             commit.position = entry.position
@@ -205,7 +206,7 @@ class Store:
             Outcome(entry, event, sequence)
             for (entry, event, _, _), sequence in zip(commit.events, said[1:], strict=True)
         ]
-        return outcomes + [Outcome(entry, letter, None) for entry, letter in commit.letters]
+        return outcomes + [Outcome(entry, letter, None) for entry, _, letter in commit.letters]
 
     def _arguments(self, commit: Commit, token: str, after: str) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV as `lua/commit.lua` documents them."""
@@ -218,15 +219,21 @@ class Store:
             keys.append(names.conversation(subject))
             args += [write.expected, write.bytes, self._messages_seconds if write.provisional else 0]
         for entry, event, subject, half in commit.events:
-            digest = blake2b(event.id.encode(), digest_size=12).digest()
-            seconds = int(entry.capture.received_at.timestamp())
-            window = entry.capture.facts.dedupe_seconds
-            keys += [*names.dedupe(digest, seconds, window), names.sequence(subject)]
-            args += [names.dedupe_field(digest), seconds, window, half.head, half.tail]
+            hashes, remembered = self._memory(entry.capture, event.id)
+            keys += [*hashes, names.sequence(subject)]
+            args += [*remembered, half.head, half.tail]
             args += [names.channel(event.type, subject), "0" if isinstance(event.body, Typing) else "1"]
-        for entry, letter in commit.letters:
-            args += [entry.capture.id, letter.reason, f"{letter.path}: {letter.detail}"]
+        for entry, place, letter in commit.letters:
+            hashes, remembered = self._memory(entry.capture, f"{entry.capture.id}#dead{place}")
+            keys += hashes
+            args += [*remembered, entry.capture.id, letter.reason, f"{letter.path}: {letter.detail}"]
         return keys, args
+
+    def _memory(self, capture: Capture, fact: str) -> tuple[list[str], list[Any]]:
+        """Where one fact is remembered, and what the script needs to tell whether it is."""
+        digest = blake2b(fact.encode(), digest_size=12).digest()
+        seconds, window = int(capture.received_at.timestamp()), capture.facts.dedupe_seconds
+        return self._keys.dedupe(digest, seconds, window), [self._keys.dedupe_field(digest), seconds, window]
 
 
 def _note(commit: Commit, book: Book, subject: ConversationKey, after: Conversation) -> None:

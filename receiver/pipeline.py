@@ -129,7 +129,9 @@ class Pipeline:
                 await self._pause(1.0)
 
     async def _take(self) -> bool:
-        taken = await self._lease.take()
+        # After a failure of Redis it may well be ours still.
+        taken = bool(self._lease.token) and await self._lease.renew()
+        taken = taken or await self._lease.take()
         if taken:
             self._renewed_at = time.monotonic()
             metrics.LEASE_HELD.set(1)

@@ -8,11 +8,15 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
+import structlog
+
 from receiver import metrics
 from schemas.errors import StoreError
 
 _MAX_ENTRIES = 128
 _MAX_BYTES = 4 * 1024 * 1024
+
+log = structlog.get_logger()
 
 
 class Appends(Protocol):
@@ -56,8 +60,10 @@ class Writer:
         metrics.FLUSHED.observe(len(batch))
         try:
             await self._log.append([values for values, _ in batch])
-        except StoreError as error:
-            for _, durable in batch:
+        except Exception as error:
+            if not isinstance(error, StoreError):
+                log.exception("a flush failed in a way nobody foresaw")
+            for _, durable in batch:  # whatever happened, no request waits for ever
                 if not durable.done():
                     durable.set_exception(StoreError(str(error)))
         else:

@@ -16,6 +16,7 @@ from schemas.errors import ParseError
 from schemas.ids import CaptureId
 
 _facts_decoder = msgspec.json.Decoder(AccountFacts)
+_headers_decoder = msgspec.json.Decoder(list[tuple[str, str]])
 _encoder = msgspec.json.Encoder()
 
 
@@ -75,7 +76,8 @@ def encode_headers(headers: Headers) -> bytes:
 
 def decode_headers(data: bytes) -> Headers:
     """What `encode_headers` made."""
-    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in orjson.loads(data))
+    pairs = _headers_decoder.decode(data)
+    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
 
 
 def encode_json(value: Any) -> bytes:

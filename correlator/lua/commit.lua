@@ -3,12 +3,13 @@
 -- KEYS  1 lease  2 cursor  3 events  4 bytes of events  5 dead  6 bytes of dead
 --       then one per record
 --       then per event: three de-duplication hashes (the one to write first), its sequence counter
+--       then per dead letter: three de-duplication hashes
 -- ARGV  1 lease token   2 cursor expected ('' for none)   3 cursor to set ('' to leave it)
 --       4 records  5 events  6 dead letters
 --       then per record: bytes expected ('' for absent), bytes to set, seconds to live (0 for ever)
 --       then per event: field, seconds of receipt, window in seconds, envelope head, envelope tail, channel,
 --                       '1' to append it to the stream with a sequence or '0' to publish only
---       then per dead letter: capture id, reason, detail
+--       then per dead letter: field, seconds of receipt, window in seconds, capture id, reason, detail
 -- Returns {'ok', sequence or 0 (published only) or -1 (duplicate) per event}, or {why} having written nothing:
 --         'lease' (not ours any more), 'cursor' (somebody moved it), 'record' (somebody changed one).
 --
@@ -39,20 +40,24 @@ for i = 1, records do
   at = at + 3
 end
 
-local result, key, bytes = {'ok'}, 7 + records, 0
-for _ = 1, events do
-  local field, seconds, window = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+-- Whether a fact was seen within its window; remembers it as seen now, or renews that.
+local function seen(key, field, seconds, window)
   local latest, duplicate = seconds, false
   for generation = key, key + 2 do
-    local seen = tonumber(redis.call('HGET', KEYS[generation], field))
-    if seen and seconds - seen <= window then
+    local before = tonumber(redis.call('HGET', KEYS[generation], field))
+    if before and seconds - before <= window then
       duplicate = true
-      if seen > latest then latest = seen end
+      if before > latest then latest = before end
     end
   end
   redis.call('HSET', KEYS[key], field, string.format('%d', latest))
   redis.call('EXPIRE', KEYS[key], 2 * window + 86400)
-  if duplicate then
+  return duplicate
+end
+
+local result, key, bytes = {'ok'}, 7 + records, 0
+for _ = 1, events do
+  if seen(key, ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])) then
     result[#result + 1] = -1
   elseif ARGV[at + 6] == '0' then
     redis.call('PUBLISH', ARGV[at + 5], ARGV[at + 3])
@@ -72,9 +77,13 @@ if bytes > 0 then redis.call('INCRBY', KEYS[4], bytes) end
 
 local dead = 0
 for _ = 1, letters do
-  redis.call('XADD', KEYS[5], '*', 'capture', ARGV[at], 'reason', ARGV[at + 1], 'detail', ARGV[at + 2])
-  dead = dead + #ARGV[at] + #ARGV[at + 1] + #ARGV[at + 2]
-  at = at + 3
+  if not seen(key, ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])) then
+    local capture, reason, detail = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+    redis.call('XADD', KEYS[5], '*', 'capture', capture, 'reason', reason, 'detail', detail)
+    dead = dead + #capture + #reason + #detail
+  end
+  at = at + 6
+  key = key + 3
 end
 if dead > 0 then redis.call('INCRBY', KEYS[6], dead) end
 
