@@ -113,7 +113,12 @@ def _secret_headers(schemes: tuple[Scheme, ...]) -> frozenset[bytes]:
 
 def limits_age(provider: Provider, assurance: Assurance) -> bool:
     """Whether a callback with that assurance cannot be old, since the proof itself limits its age."""
-    ages = [scheme.limits_age for scheme in provider.schemes if scheme.assurance == assurance]
+    return _limits_age(provider.schemes, assurance)
+
+
+@lru_cache
+def _limits_age(schemes: tuple[Scheme, ...], assurance: Assurance) -> bool:
+    ages = [scheme.limits_age for scheme in schemes if scheme.assurance == assurance]
     return bool(ages) and all(ages)
 
 

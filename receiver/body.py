@@ -125,6 +125,8 @@ class Node:
 
     def items(self, key: str) -> list["Node"]:
         """The elements of a list; a single thing as a list of one; nothing as an empty list."""
+        if not isinstance(self.value, dict) or self.value.get(key) is None:
+            return []
         return self.get(key).elements()
 
     def elements(self) -> list["Node"]:

@@ -97,6 +97,10 @@ class Webhooks:
         except PartylineError as error:
             outcome, identifier = error.reason, None
             await answer_error(send, error, *_headers_of(error, endpoint))
+        except Exception:
+            log.exception("a request failed in a way nobody foresaw", account=endpoint.account.name)
+            outcome, identifier = "error", None
+            await answer_unavailable(send, outcome)
         seconds = time.perf_counter() - began
         endpoint.outcomes[outcome].inc()
         endpoint.answer_seconds.observe(seconds)

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 import orjson
 
-from schemas.callback import AccountFacts, Callback, Capture, Headers
+from schemas.callback import ASSURANCES, AccountFacts, Assurance, Callback, Capture, Headers
 from schemas.clock import format_time, parse_time
 from schemas.errors import ParseError
 from schemas.ids import CaptureId
 
 _facts_decoder = msgspec.json.Decoder(AccountFacts)
+_ASSURANCES: dict[bytes, Assurance] = {word.encode(): word for word in ASSURANCES}
 _headers_decoder = msgspec.json.Decoder(list[tuple[str, str]])
 _encoder = msgspec.json.Encoder()
 
@@ -52,19 +53,24 @@ def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:
         received_at = parse_time(fields[b"received_at"].decode())
         if received_at is None:
             raise ParseError("capture.received_at", "not a time")
+        assurance = _ASSURANCES.get(fields[b"assurance"])
+        if assurance is None:
+            raise ParseError("capture", "damaged: an assurance that there is not")
         return Capture(
             id=CaptureId(fields[b"id"].decode()),
             kind="callback",
             provider=fields[b"provider"].decode(),
             account=fields[b"account"].decode(),
             received_at=received_at,
-            assurance=msgspec.convert(fields[b"assurance"].decode(), Capture.__annotations__["assurance"]),
+            assurance=assurance,
             headers=decode_headers(fields[b"headers"]),
             body=fields[b"body"],
             facts=_facts_decoder.decode(fields[b"facts"]),
         )
     except KeyError as missing:
-        raise ParseError(f"capture.{missing.args[0].decode()}", "missing") from None
+        raise ParseError(
+            f"capture.{missing.args[0].decode(errors='replace')}", "missing, or not a word of ours"
+        ) from None
     except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
         raise ParseError("capture", f"damaged: {type(error).__name__}") from None
 
@@ -77,7 +83,7 @@ def encode_headers(headers: Headers) -> bytes:
 def decode_headers(data: bytes) -> Headers:
     """What `encode_headers` made."""
     pairs = _headers_decoder.decode(data)
-    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
+    return tuple([(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs])
 
 
 def encode_json(value: Any) -> bytes:
