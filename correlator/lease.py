@@ -32,9 +32,7 @@ class Lease:
 
     async def renew(self) -> bool:
         """Prolong it. False: it is lost, and nothing may be committed under this token any more."""
-        return bool(
-            await answer(self._script(keys=[self._key], args=[self.token, self._milliseconds]))
-        )
+        return bool(await answer(self._script(keys=[self._key], args=[self.token, self._milliseconds])))
 
     async def give_up(self) -> None:
         """Let the next pipeline take it at once. Does nothing when it was lost before."""

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from correlator.scripts import answer
@@ -23,7 +23,8 @@ from receiver.writer import Writer
 from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
 
-_WEBHOOKS = "/webhooks/"
+WEBHOOK_ROUTES = ("/webhooks/{provider}/{account}", "/webhooks/{provider}/{account}/{url_token}")
+_WEBHOOK_PATTERNS = [compile_path(route)[0] for route in WEBHOOK_ROUTES]
 _OPEN_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -52,11 +53,7 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
 
 
 class Front:
-    """Hands webhook requests straight to their application, and everything else to Starlette's routes.
-
-    `/webhooks/{provider}/{account}` and `…/{url_token}` are the hot path: a string to cut up, instead of layers of
-    middleware and a pattern for each route.
-    """
+    """Hands webhook requests straight to their application, past layers of middleware, and all else to Starlette."""
 
     def __init__(self, webhooks: ASGIApp, others: ASGIApp) -> None:
         self._webhooks = webhooks
@@ -74,12 +71,10 @@ class Front:
 
 def _webhook_params(path: str) -> dict[str, str] | None:
     """The parts of a webhook path; None for any other path."""
-    if not path.startswith(_WEBHOOKS):
-        return None
-    parts = path[len(_WEBHOOKS) :].split("/")
-    if "" in parts or len(parts) not in (2, 3):
-        return None
-    return dict(zip(("provider", "account", "url_token"), parts, strict=False))
+    for pattern in _WEBHOOK_PATTERNS:
+        if match := pattern.match(path):
+            return match.groupdict()
+    return None
 
 
 class Health:

@@ -25,7 +25,7 @@ from receiver.samples import SAMPLES
 from receiver.sender import post, signer, webhook_path
 from receiver.settings import Account, Settings, explain, load
 from receiver.subscription import following, matches
-from receiver.supervisor import Service, serving, until_stopped
+from receiver.supervisor import Service, serving, stop_signal
 from schemas.errors import ConfigError, PartylineError
 from schemas.keyspace import Keyspace
 
@@ -153,16 +153,18 @@ def tail(
 
 
 async def _serve(settings: Settings, path: Path) -> None:
+    stopped = stop_signal()
     async with serving(settings, path) as service:
         err.print(f"partyline listens on {service.url} ({len(settings.accounts)} account(s)); Ctrl-C stops it")
-        await until_stopped()
+        await stopped.wait()
         err.print("stopping: finishing what is under way …")
 
 
 async def _try(settings: Settings, path: Path, folder: Path) -> None:
     out.print("Starting a receiver with an embedded Redis …")
+    stopping = stop_signal()
     async with serving(settings, path, folder / _LOG) as service:
-        stopped = asyncio.ensure_future(until_stopped())
+        stopped = asyncio.ensure_future(stopping.wait())
         showing = asyncio.ensure_future(_show_samples(service, folder))
         await asyncio.wait({stopped, showing}, return_when=asyncio.FIRST_COMPLETED)
         if not stopped.done():
@@ -302,7 +304,7 @@ async def _tail(settings: Settings, types: list[str], subjects: list[str], *, as
     if url == "embedded":
         url = EmbeddedRedis(settings.redis.data_dir).url
     redis = connect(url, None)
-    stopped = asyncio.ensure_future(until_stopped())
+    stopped = asyncio.ensure_future(stop_signal().wait())
     try:
         async with following(redis, Keyspace(settings.namespace)) as envelopes:
             reading = asyncio.ensure_future(_follow(envelopes, types, subjects, as_json=as_json))

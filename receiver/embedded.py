@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from receiver.process import die_with_parent
 from receiver.redis_client import short_path
@@ -178,7 +180,9 @@ class EmbeddedRedis:
             time.sleep(0.02)
 
     def _client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=short_path(str(self.socket)), socket_timeout=1.0)
+        # No retries: their pauses would make each start wait for seconds where nothing can answer yet.
+        retry = Retry(NoBackoff(), 0)
+        return redis.Redis(unix_socket_path=short_path(str(self.socket)), socket_timeout=1.0, retry=retry)
 
     def _answers(self) -> bool:
         try:

@@ -24,8 +24,8 @@ from schemas.events import Event, Parsed, Unreadable
 from schemas.ids import CaptureId
 from schemas.wire import decode_capture
 
-LEASE_SECONDS = 10.0
-_RENEW_SECONDS = 2.5
+LEASE_SECONDS = 6.0
+_RENEW_SECONDS = 1.5
 _RETAKE_SECONDS = 0.2
 _BATCH = 256
 _WAIT_MILLISECONDS = 1000

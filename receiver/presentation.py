@@ -8,6 +8,7 @@ from typing import Any
 
 _TEXT_WIDTH = 60
 _KEY_WIDTH = 12
+_JOINER = "\u200d"
 
 Envelope = Mapping[str, Any]
 
@@ -25,7 +26,7 @@ def line(event: Envelope) -> str:
         f"{who:<16}",
         what,
     )
-    return " ".join(columns).rstrip()
+    return _plain(" ".join(columns)).rstrip()
 
 
 def _kind(conversation: Mapping[str, Any] | None) -> str:
@@ -95,11 +96,16 @@ def _settings(data: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _quoted(text: str | None) -> str:
-    """A text on one line, shortened, with nothing in it that a terminal would obey."""
+    """A text on one line, shortened."""
     if not text:
         return ""
-    plain = "".join(character if character.isprintable() else " " for character in text)
+    plain = _plain(text)
     return f"“{plain[: _TEXT_WIDTH - 1]}…”" if len(plain) > _TEXT_WIDTH else f"“{plain}”"
+
+
+def _plain(text: str) -> str:
+    """A text with nothing in it that a terminal would obey, whoever wrote it; joined emoji stay joined."""
+    return "".join(character if character.isprintable() or character == _JOINER else " " for character in text)
 
 
 #: What each type of event says, besides messages themselves.

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -130,6 +130,9 @@ class Child:
             preexec_fn=die_with_parent,
         )
         log.info("child started", child=self._kind, pid=self._process.pid)
+        if self._stopping.is_set():  # stop() came while it was being started, and had nothing to end yet
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
         code = await self._process.wait()
         multiprocess.mark_process_dead(self._process.pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
         return code
@@ -149,13 +152,13 @@ class Child:
             process.kill()
 
 
-async def until_stopped() -> None:
-    """Wait for SIGTERM or Ctrl-C."""
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and Ctrl-C set, from now on."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    await stopped.wait()
+    return stopped
 
 
 def _refuse_unsupported(settings: Settings) -> None:
@@ -203,6 +206,5 @@ async def _check_redis(settings: Settings, redis_url: str) -> None:
 
 def _metrics_folder(stack: contextlib.ExitStack) -> str:
     folder = tempfile.mkdtemp(prefix="partyline-metrics-")
-    remove: Callable[[], None] = lambda: shutil.rmtree(folder, ignore_errors=True)  # noqa: E731
-    stack.callback(remove)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return folder

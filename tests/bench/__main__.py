@@ -160,7 +160,7 @@ async def until_up(port: int, path: str) -> None:
     raise TimeoutError(path)
 
 
-async def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[Round]]]:
+def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[Round]]]:
     """All rounds, by provider and side."""
     keys = Keys()
     ports = {"floor": free_port(), "partyline": free_port()}
@@ -173,21 +173,31 @@ async def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[Rou
         floor += [f"telnyx={keys.public}", f"whatsapp={keys.secret}"]
         service = [sys.executable, "-c", "from receiver.cli import main; main()", "serve", "--config", str(config)]
         with (
+            (Path(folder) / "log").open("wb") as log,
             subprocess.Popen(floor) as floor_process,
-            subprocess.Popen(service, stderr=(Path(folder) / "log").open("wb")) as service_process,
+            subprocess.Popen(service, stderr=log) as service_process,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             try:
-                await asyncio.gather(until_up(ports["floor"], "/"), until_up(ports["partyline"], "/readyz"))
-                pids = {"floor": {"http": floor_process.pid}, "partyline": children(service_process.pid)}
-                assert embedded.pid is not None
-                pids["partyline"]["redis"] = embedded.pid
-                redis = connect(embedded.url, 10.0)
-                rounds = await alternate(arguments, keys, ports, pids, redis)
-                await redis.aclose()
-                return rounds
+                return runner.run(against(arguments, keys, ports, (floor_process.pid, service_process.pid), embedded))
             finally:
                 floor_process.terminate()
                 service_process.terminate()
+
+
+async def against(
+    arguments: argparse.Namespace, keys: Keys, ports: dict[str, int], ours: tuple[int, int], embedded: EmbeddedRedis
+) -> dict[str, dict[str, list[Round]]]:
+    """Wait for both sides, and play against them; `ours` are the process ids of floor and service."""
+    await asyncio.gather(until_up(ports["floor"], "/"), until_up(ports["partyline"], "/readyz"))
+    floor, service = ours
+    assert embedded.pid is not None
+    pids = {"floor": {"http": floor}, "partyline": {**children(service), "redis": embedded.pid}}
+    redis = connect(embedded.url, 10.0)
+    try:
+        return await alternate(arguments, keys, ports, pids, redis)
+    finally:
+        await redis.aclose()
 
 
 async def alternate(
@@ -243,8 +253,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=64)
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report(runner.run(measure(arguments)))
+    report(measure(arguments))
 
 
 if __name__ == "__main__":
