@@ -51,7 +51,8 @@ local function seen(key, field, seconds, window)
     end
   end
   redis.call('HSET', KEYS[key], field, string.format('%d', latest))
-  redis.call('EXPIRE', KEYS[key], 2 * window + 86400)
+  -- Its hash is written for one generation (at most twice the window, and a day), and needed for a window after that.
+  if redis.call('HLEN', KEYS[key]) == 1 then redis.call('EXPIRE', KEYS[key], 3 * window + 2 * 86400) end
   return duplicate
 end
 
