@@ -171,27 +171,31 @@ class Store:
                 if isinstance(item, Unreadable):
                     commit.letters.append((entry, place, item))
                 else:
-                    self._add(commit, entry, item, book)
+                    self._add(commit, entry, place, item, book)
             commit.position = entry.position
         if commit.position:
             yield commit
 
-    def _add(self, commit: Commit, entry: Entry, placed: Placed, book: Book) -> None:
+    def _add(self, commit: Commit, entry: Entry, place: int, placed: Placed, book: Book) -> None:
         """Fold one event into the records, and its envelope into the commit."""
         if placed.decided is None:
             subject, shown = placed.scope.whole_account(), None
         else:
             decision, evidence = placed.decided
             subject = _survivor(decision.key, book)
-            at = unix_milliseconds(placed.event.occurred_at or entry.capture.received_at)
+            at = max(0, unix_milliseconds(placed.event.occurred_at or entry.capture.received_at))
             known = book.get(subject)
             conversation = records.absorb(
                 known.conversation if known else None, decision, evidence, entry.capture.line_addresses(), at
             )
             _note(commit, book, subject, conversation)
             shown = records.show(conversation, subject, placed.scope)
-        half = envelope(placed.event, entry.capture, subject, shown, replayed=entry.replayed)
-        commit.events.append((entry, placed.event, subject, half))
+        try:
+            half = envelope(placed.event, entry.capture, subject, shown, replayed=entry.replayed)
+        except TypeError as error:  # one event that has no JSON must not stop the pipeline for good
+            commit.letters.append((entry, place, Unreadable("unencodable", "$", str(error))))
+        else:
+            commit.events.append((entry, placed.event, subject, half))
 
     # --- writing ---
 

@@ -91,8 +91,8 @@ class Health:
         """200 exactly when a callback can be stored; the components in the body."""
         try:
             await answer(self._redis.ping())
-        except StoreError as error:
-            components = {"redis": {"status": "unavailable", "detail": str(error)}}
+        except StoreError:
+            components = {"redis": {"status": "unavailable"}}
             return JSONResponse({"status": "unavailable", "components": components}, 503)
         return JSONResponse({"status": "ready", "components": {"redis": {"status": "ok"}}})
 

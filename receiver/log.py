@@ -10,6 +10,9 @@ import sys
 import orjson
 import structlog
 
+#: Where it failed, without the values of variables: those hold secrets, texts and numbers.
+_plain = structlog.dev.plain_traceback
+
 
 def configure(*, console: bool | None = None, level: int = logging.INFO) -> None:
     """Set up logging for this process. `console` None: readable on a terminal, JSON elsewhere."""
@@ -20,14 +23,18 @@ def configure(*, console: bool | None = None, level: int = logging.INFO) -> None
     ]
     if readable:
         structlog.configure(
-            processors=[*shared, structlog.dev.ConsoleRenderer()],
+            processors=[*shared, structlog.dev.ConsoleRenderer(exception_formatter=_plain)],
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
             wrapper_class=structlog.make_filtering_bound_logger(level),
             cache_logger_on_first_use=True,
         )
     else:
         structlog.configure(
-            processors=[*shared, structlog.processors.JSONRenderer(serializer=orjson.dumps)],
+            processors=[
+                *shared,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(serializer=orjson.dumps),
+            ],
             logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
             wrapper_class=structlog.make_filtering_bound_logger(level),
             cache_logger_on_first_use=True,

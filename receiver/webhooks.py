@@ -157,11 +157,18 @@ class Webhooks:
     async def _handshake(self, endpoint: Endpoint, scope: Scope, send: Send) -> str:
         tokens = endpoint.account.credentials.get(endpoint.provider.handshake_setting or "", ())
         try:
-            query = parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True, max_num_fields=20)
+            query = parse_qsl(
+                scope["query_string"].decode("ascii"),
+                keep_blank_values=True,
+                errors="surrogateescape",
+                max_num_fields=20,
+            )
         except ValueError:
             raise HandshakeRefused("the query cannot be read") from None
         challenge = handshake(query, tokens)
-        await answer(send, 200, challenge.encode(), _PLAIN, (b"x-content-type-options", b"nosniff"))
+        await answer(
+            send, 200, challenge.encode(errors="surrogateescape"), _PLAIN, (b"x-content-type-options", b"nosniff")
+        )
         return "handshake"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from correlator.lease import Lease
 from correlator.store import Store
@@ -19,7 +20,7 @@ from receiver.pipeline import LEASE_SECONDS, Pipeline
 from receiver.process import settle
 from receiver.providers import PROVIDERS
 from receiver.redis_client import connect
-from receiver.settings import Settings
+from receiver.settings import Server, Settings
 from schemas.keyspace import Keyspace
 
 #: How long a worker that is told to stop waits for requests under way.
@@ -44,9 +45,16 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 async def _serve_http(settings: Settings, sockets: list[socket.socket]) -> None:
     redis = connect(settings.redis.url, settings.redis.write_deadline_seconds)
-    proxies = [str(network) for network in settings.server.trusted_proxies]
-    config = uvicorn.Config(
-        make_app(settings, PROVIDERS, redis),
+    app = make_app(settings, PROVIDERS, redis)
+    settle()
+    await uvicorn.Server(server_config(app, settings.server)).serve(sockets)
+
+
+def server_config(app: ASGIApp, server: Server) -> uvicorn.Config:
+    """How uvicorn runs the application."""
+    proxies = [str(network) for network in server.trusted_proxies]
+    return uvicorn.Config(
+        app,
         loop="none",
         http="httptools",
         ws="none",
@@ -58,8 +66,6 @@ async def _serve_http(settings: Settings, sockets: list[socket.socket]) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    settle()
-    await uvicorn.Server(config).serve(sockets)
 
 
 async def _serve_pipeline(settings: Settings) -> None:

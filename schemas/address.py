@@ -11,6 +11,8 @@ from typing import NewType
 
 #: Longer texts are refused: no address is longer, and dropping one would make a set look smaller.
 MAX_LENGTH = 320
+#: With punctuation and invisible marks; longer ones are not even looked at.
+_LONGEST_SPELLING = 4 * MAX_LENGTH
 
 # Vendors' own pages hold U+202D before a number; control and zero-width marks come along by copy and paste.
 _INVISIBLE = re.compile("[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -33,7 +35,6 @@ class AddressError(ValueError):
 Address = NewType("Address", str)
 
 
-@lru_cache(maxsize=16384)  # the same few people write again and again
 def parse_address(text: str, provider: str) -> Address | None:
     """Bring one address into its canonical form; None when there is nothing in the text.
 
@@ -43,6 +44,13 @@ def parse_address(text: str, provider: str) -> Address | None:
 
     Raises AddressError for a text longer than any address: it must not silently vanish from a set.
     """
+    if len(text) > _LONGEST_SPELLING:
+        raise AddressError(f"an address of {len(text)} characters")
+    return _parse(text, provider)
+
+
+@lru_cache(maxsize=16384)  # the same few people write again and again
+def _parse(text: str, provider: str) -> Address | None:
     visible = _INVISIBLE.sub("", text).strip()
     if not visible:
         return None

@@ -50,6 +50,8 @@ def encode_capture(identifier: CaptureId, callback: Callback, facts: bytes) -> l
 def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:
     """One entry of the capture log. ParseError names the field that is missing or damaged."""
     try:
+        if fields[b"kind"] != b"callback":
+            raise ParseError("capture.kind", "not a kind of ours")
         received_at = parse_time(fields[b"received_at"].decode())
         if received_at is None:
             raise ParseError("capture.received_at", "not a time")

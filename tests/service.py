@@ -30,6 +30,7 @@ from receiver.providers import PROVIDERS
 from receiver.redis_client import connect
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, Signed, SinchHmac
 from receiver.settings import Settings, parse
+from receiver.worker import server_config
 from schemas.keyspace import Keyspace
 
 Document = dict[str, Any]
@@ -163,17 +164,8 @@ async def running_app(
     bound = sockets or [listening()]
     port = bound[0].getsockname()[1]
     redis = connect(redis_url, settings.redis.write_deadline_seconds)
-    config = uvicorn.Config(  # as receiver.worker has it, but for the event loop
-        make_app(settings, providers, redis, clock),
-        loop="none",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=2,
-    )
+    config = server_config(make_app(settings, providers, redis, clock), settings.server)
+    config.timeout_graceful_shutdown = 2
     server = _Server(config)
     serving = asyncio.create_task(server.serve(bound))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way

@@ -285,7 +285,6 @@ async def test_what_nobody_foresaw_is_asked_for_again(redis_url: str, redis: Red
     assert [line["log_level"] for line in lines] == ["error", "info"]
 
 
-@pytest.mark.xfail(reason="ConsoleRenderer shows locals, secrets among them; JSON lines lack the traceback")
 @pytest.mark.parametrize("console", [True, False])
 async def test_the_log_of_an_unforeseen_failure_tells_where_but_no_secret(
     keyspace: Keyspace,

@@ -357,6 +357,20 @@ async def test_a_redelivery_and_a_capture_written_twice_are_one_event(runs: Runs
     assert [item["data"]["capture"] for item in await runs.engine.events()] == ["cp_1", "cp_3"]
 
 
+async def test_an_idle_pipeline_keeps_its_lease(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease is renewed while there is nothing to do, so that no other pipeline takes it meanwhile."""
+    monkeypatch.setattr(pipeline_module, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(pipeline_module, "_RENEW_SECONDS", 0.05)
+    async with runs.pipeline():
+        await runs.receive(b"one")
+        await runs.settled()
+        holder = await runs.engine.redis.get(runs.engine.keyspace.lease)
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+
+            assert await runs.engine.redis.get(runs.engine.keyspace.lease) == holder
+
+
 async def test_a_pipeline_that_stops_gives_up_its_lease(runs: Runs) -> None:
     """Stopping finishes what is under way and leaves the lease free."""
     async with runs.pipeline():

@@ -25,6 +25,7 @@ from schemas.events import (
     MessageStatus,
     Parsed,
     Status,
+    Unrecognised,
     group_identity,
     pair_identity,
     set_identity,
@@ -877,3 +878,14 @@ async def test_participants_drift_by_time_in_any_order_of_arrival(
 
     assert (await engine.shown())["participants"] == [CAT, DREW]
     assert len(set(await engine.subjects())) == 1
+
+
+async def test_an_event_that_has_no_json_is_a_dead_letter_and_its_neighbours_go_on(engine: Engine) -> None:
+    """A parser's slip, such as half an emoji in a text, costs its own event and nothing else."""
+    slip = event("b", pair(), body=Unrecognised("\ud83d"))
+
+    outcomes = await engine.feed(event("a", pair()), slip, event("c", pair()))
+
+    assert [reason for _, reason, _ in await engine.dead()] == ["unencodable"]
+    assert len(await engine.events()) == 2
+    assert len(outcomes) == 3
