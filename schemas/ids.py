@@ -103,5 +103,5 @@ def content_hash(data: bytes) -> str:
 
 
 def capture_id(milliseconds: int, randomness: bytes) -> CaptureId:
-    """`cp_` and 26 characters: 48 bits of Unix milliseconds, then 80 random bits."""
-    return CaptureId("cp_" + base32(milliseconds.to_bytes(6, "big") + randomness[:10]))
+    """`cp_` and 32 hexadecimal digits that sort by time: 48 bits of Unix milliseconds, then 80 random bits."""
+    return CaptureId("cp_" + (milliseconds.to_bytes(6, "big") + randomness[:10]).hex())
