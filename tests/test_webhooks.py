@@ -123,7 +123,7 @@ async def test_an_entry_of_the_log_holds_exactly_the_contracts_fields(
     [entry] = await captures(redis, shared)
     identifier = entry.pop(b"id")
     assert identifier.startswith(b"cp_")
-    assert len(identifier) == 29
+    assert len(identifier) == 35
     assert orjson.loads(entry.pop(b"facts")) == FACTS
     assert orjson.loads(entry.pop(b"headers")) == [
         ["host", "hooks.example.com"],
