@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from correlator.identity import Decision
+from correlator.identity import POINTER, Decision
 from correlator.members import Roster
 from schemas.address import Address, is_phone
 from schemas.events import Evidence, Kind
@@ -31,11 +31,13 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
     phones: dict[Address, Address] = {}
     #: The key this one resolves to, once merged.
     merged_into: ConversationKey | None = None
+    #: The keys under which something was published that resolve to this one.
+    merged: tuple[ConversationKey, ...] = ()
 
     @property
     def members(self) -> frozenset[Address]:
         """Everybody known to be in it, own lines included, as the provider names them."""
-        return frozenset(self.parts) if self.parts is not None else self.roster.members()
+        return frozenset(self.parts) if self.parts is not None else self.roster.members(self.phones)
 
     @property
     def people(self) -> tuple[Address, ...] | None:
@@ -98,6 +100,19 @@ def absorb(
     if roster is before.roster and phones is before.phones and len(lines) == len(before.lines):
         return before
     return msgspec.structs.replace(before, roster=roster, phones=phones, lines=tuple(sorted(lines)))
+
+
+def join(one: Conversation, other: Conversation) -> Conversation:
+    """A provisional conversation with what another knew that merges into it; in either order the same."""
+    roster = one.roster.joined(other.roster)
+    phones = {user: max(one.phones.get(user, phone), phone) for user, phone in other.phones.items()}
+    lines = tuple(sorted({*one.lines, *other.lines}))
+    return msgspec.structs.replace(one, roster=roster, phones={**one.phones, **phones}, lines=lines)
+
+
+def redirect(kind: Kind, target: ConversationKey, *, announced: bool) -> Conversation:
+    """The record of a merged key. One that nothing was ever published under need not be kept for ever."""
+    return Conversation(kind, POINTER, provisional=not announced, merged_into=target)
 
 
 def _open(decision: Decision, evidence: Evidence) -> Conversation:

@@ -5,7 +5,7 @@ delta beats a list, out beats in, the greater list the lesser. Each of these is 
 fed in any order, any number of times, and come out the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -31,15 +31,30 @@ class Roster(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether everybody is known."""
         return self.listed is not None
 
-    def members(self) -> frozenset[Address]:
-        """Everybody known to be in it now, own lines included."""
-        present = set(self.listed or ())
+    def members(self, same: Mapping[Address, Address]) -> frozenset[Address]:
+        """Everybody known to be in it now, own lines included.
+
+        `same`: the phone that stands for a user id; who joins as one and leaves as the other is one person.
+        """
+        latest = {same.get(address, address): Delta(self.listed_at, out=False) for address in self.listed or ()}
         for address, delta in self.deltas.items():
-            if delta.out:
-                present.discard(address)
-            else:
-                present.add(address)
-        return frozenset(present)
+            person = same.get(address, address)
+            latest[person] = max(latest.get(person, delta), delta)
+        return frozenset(address for address, delta in latest.items() if not delta.out)
+
+    def joined(self, other: "Roster") -> "Roster":
+        """What both know."""
+        later, earlier = (
+            (self, other)
+            if _rank(self.listed, self.listed_at) >= _rank(other.listed, other.listed_at)
+            else (other, self)
+        )
+        deltas = {
+            address: max(later.deltas.get(address, delta), delta)
+            for address, delta in earlier.deltas.items()
+            if delta.at >= later.listed_at
+        }
+        return Roster(later.listed_at, later.listed, {**later.deltas, **deltas})
 
     def with_list(self, addresses: Iterable[Address], at: int) -> "Roster":
         """The roster after a complete list; itself when the list changes nothing. An empty list is no evidence."""

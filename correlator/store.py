@@ -7,21 +7,21 @@ place where anything is remembered.
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
 
 from correlator import conversation as records
-from correlator.conversation import Conversation
 from correlator.identity import Decision, decide
+from correlator.ledger import CONVERSATION, POINTERS, Ledger, Merge, MissingRecords, Name, Write, mentioned
 from correlator.scripts import Scripts, answer
 from schemas.callback import Capture
 from schemas.clock import unix_milliseconds
 from schemas.envelope import HalfEnvelope, envelope
 from schemas.errors import LeaseLost, StoreError
-from schemas.events import Event, Evidence, Parsed, Typing, Unreadable
-from schemas.ids import ConversationKey, Scope
+from schemas.events import ConversationMerged, Event, Evidence, Parsed, Typing, Unreadable
+from schemas.ids import ConversationKey, Scope, derived_event_id
 from schemas.keyspace import Keyspace
 
 #: Events in one script call: more would hold up the captures that other clients write meanwhile.
@@ -56,19 +56,24 @@ class Placed(msgspec.Struct, frozen=True):
     decided: tuple[Decision, Evidence] | None
 
 
-class Write(msgspec.Struct):
-    """What one script call does to one record: from the bytes expected to the bytes to set."""
+PlacedEntry = tuple[Entry, list[Placed | Unreadable]]
 
-    expected: bytes
-    bytes: bytes
-    provisional: bool
+
+class Publication(NamedTuple):
+    """One event as the script gets it."""
+
+    entry: Entry
+    event: Event
+    subject: ConversationKey
+    half: HalfEnvelope
+    channels: list[str]
 
 
 class Commit(msgspec.Struct):
     """What goes into one script call, as it is gathered."""
 
-    records: dict[ConversationKey, Write] = {}
-    events: list[tuple[Entry, Event, ConversationKey, HalfEnvelope]] = []
+    records: dict[Name, Write] = {}
+    events: list[Publication] = []
     #: With the place of the element in its capture, which makes it the same letter when it is committed again.
     letters: list[tuple[Entry, int, Unreadable]] = []
     #: The log position reached when all of it is written; empty: still inside one capture.
@@ -78,16 +83,6 @@ class Commit(msgspec.Struct):
     def full(self) -> bool:
         """Whether the next element belongs into another call."""
         return len(self.events) + len(self.letters) >= MAX_EVENTS
-
-
-class Known(msgspec.Struct, frozen=True):
-    """A record as it stands in Redis, or will once the commits before are written."""
-
-    bytes: bytes
-    conversation: Conversation
-
-
-Book = dict[ConversationKey, Known]
 
 
 class Store:
@@ -119,9 +114,8 @@ class Store:
         committed before either stays, and committing the rest again repeats nothing.
         """
         placed = [(entry, [self._place(entry.capture, item) for item in entry.parsed]) for entry in entries]
-        book = await self._look_up(placed)
         outcomes: list[Outcome] = []
-        for commit in self._gather(placed, book):
+        for commit in await self._decide(placed):
             outcomes += await self._write(commit, token, after)
             after = commit.position or after
         return outcomes
@@ -142,60 +136,79 @@ class Store:
         decided = None if evidence is None else (decide(scope, parsed.id, evidence), evidence)
         return Placed(parsed, scope, decided)
 
-    async def _look_up(self, placed: Sequence[tuple[Entry, list[Placed | Unreadable]]]) -> Book:
-        """The records of all conversations concerned, and of those they resolve to, in as few reads as possible."""
-        wanted = {
-            item.decided[0].key
-            for _, items in placed
-            for item in items
-            if isinstance(item, Placed) and item.decided is not None
-        }
-        book: Book = {}
+    async def _decide(self, placed: Sequence[PlacedEntry]) -> list[Commit]:
+        """Fold a batch over the records it concerns; when it needs one more, read that and fold again."""
+        read: dict[Name, bytes | None] = {}
+        wanted = _first_wanted(placed)
+        while True:
+            await self._read(read, wanted)
+            try:
+                return list(self._gather(placed, Ledger(read)))
+            except MissingRecords as missing:
+                wanted = missing.names
+
+    async def _read(self, read: dict[Name, bytes | None], wanted: set[Name]) -> None:
+        """Read records, and what those lead to, in as few round trips as possible."""
         while wanted:
             order = sorted(wanted)
-            raws = await answer(self._redis.mget([self._keys.conversation(key) for key in order]))
-            found = {key: Known(raw, records.decode(raw)) for key, raw in zip(order, raws, strict=True) if raw}
-            book |= found
-            targets = {known.conversation.merged_into for known in found.values()}
-            wanted = {target for target in targets if target} - book.keys()
-        return book
+            raws = await answer(self._redis.mget([self._key(name) for name in order]))
+            read.update(zip(order, raws, strict=True))
+            found = [(name, raw) for name, raw in zip(order, raws, strict=True) if raw]
+            wanted = {other for name, raw in found for other in mentioned(name, raw)} - read.keys()
 
-    def _gather(self, placed: Sequence[tuple[Entry, list[Placed | Unreadable]]], book: Book) -> Iterator[Commit]:
+    def _key(self, name: Name) -> str:
+        return self._keys.conversation(name.key) if name.space == CONVERSATION else self._keys.pointers(name.key)
+
+    def _gather(self, placed: Sequence[PlacedEntry], ledger: Ledger) -> Iterator[Commit]:
         """Cut the elements into script calls; a capture's position goes with its last element."""
         commit = Commit()
         for entry, items in placed:
             for place, item in enumerate(items):
                 if commit.full:
+                    commit.records = ledger.take_writes()
                     yield commit
                     commit = Commit()
                 if isinstance(item, Unreadable):
                     commit.letters.append((entry, place, item))
                 else:
-                    self._add(commit, entry, place, item, book)
+                    self._add(commit, entry, place, item, ledger)
             commit.position = entry.position
         if commit.position:
+            commit.records = ledger.take_writes()
             yield commit
 
-    def _add(self, commit: Commit, entry: Entry, place: int, placed: Placed, book: Book) -> None:
-        """Fold one event into the records, and its envelope into the commit."""
-        if placed.decided is None:
-            subject, shown = placed.scope.whole_account(), None
-        else:
+    def _add(self, commit: Commit, entry: Entry, place: int, placed: Placed, ledger: Ledger) -> None:
+        """Fold one event into the records, and its envelope into the commit; what it merged is told before it."""
+        event, scope = placed.event, placed.scope
+        subject, shown, merges = scope.whole_account(), None, []
+        if placed.decided is not None:
             decision, evidence = placed.decided
-            subject = _survivor(decision.key, book)
-            at = max(0, unix_milliseconds(placed.event.occurred_at or entry.capture.received_at))
-            known = book.get(subject)
-            conversation = records.absorb(
-                known.conversation if known else None, decision, evidence, entry.capture.line_addresses(), at
-            )
-            _note(commit, book, subject, conversation)
-            shown = records.show(conversation, subject, placed.scope)
+            at = max(0, unix_milliseconds(event.occurred_at or entry.capture.received_at))
+            lines = entry.capture.line_addresses()
+            folded = ledger.fold(scope, decision, evidence, lines, at, remember=_may_be_named_later(event))
+            subject, merges = folded.subject, folded.merges
+            shown = records.show(folded.conversation, subject, scope)
+        for number, merge in enumerate(merges):
+            merged = records.show(merge.conversation, merge.subject, scope)
+            told = _merged_event(event, merge, number)
+            commit.events.append(self._publication(entry, told, merge.subject, merged, *merge.merged))
         try:
-            half = envelope(placed.event, entry.capture, subject, shown, replayed=entry.replayed)
+            commit.events.append(self._publication(entry, event, subject, shown))
         except TypeError as error:  # one event that has no JSON must not stop the pipeline for good
             commit.letters.append((entry, place, Unreadable("unencodable", "$", str(error))))
-        else:
-            commit.events.append((entry, placed.event, subject, half))
+
+    def _publication(
+        self,
+        entry: Entry,
+        event: Event,
+        subject: ConversationKey,
+        shown: dict[str, Any] | None,
+        *also: ConversationKey,
+    ) -> Publication:
+        """An event ready to be published, on the channels of its subject and of `also`; TypeError if it has no JSON."""
+        half = envelope(event, entry.capture, subject, shown, replayed=entry.replayed)
+        channels = [self._keys.channel(event.type, key) for key in (subject, *also)]
+        return Publication(entry, event, subject, half, channels)
 
     # --- writing ---
 
@@ -207,8 +220,8 @@ class Store:
         if said[0] != b"ok":
             raise LeaseLost(f"commit refused: the {said[0].decode()} is another pipeline's by now")
         outcomes = [
-            Outcome(entry, event, sequence)
-            for (entry, event, _, _), sequence in zip(commit.events, said[1:], strict=True)
+            Outcome(published.entry, published.event, sequence)
+            for published, sequence in zip(commit.events, said[1:], strict=True)
         ]
         return outcomes + [Outcome(entry, letter, None) for entry, _, letter in commit.letters]
 
@@ -219,14 +232,14 @@ class Store:
         keys += [names.dead, names.bytes_of(names.dead)]
         args: list[Any] = [token, after, commit.position]
         args += [len(commit.records), len(commit.events), len(commit.letters)]
-        for subject, write in commit.records.items():
-            keys.append(names.conversation(subject))
-            args += [write.expected, write.bytes, self._messages_seconds if write.provisional else 0]
-        for entry, event, subject, half in commit.events:
+        for name, write in commit.records.items():
+            keys.append(self._key(name))
+            args += [write.expected, write.data, self._messages_seconds if write.expires else 0]
+        for entry, event, subject, half, channels in commit.events:
             hashes, remembered = self._memory(entry.capture, event.id)
             keys += [*hashes, names.sequence(subject)]
-            args += [*remembered, half.head, half.tail]
-            args += [names.channel(event.type, subject), "0" if isinstance(event.body, Typing) else "1"]
+            args += [*remembered, half.head, half.tail, "\n".join(channels)]
+            args.append("0" if isinstance(event.body, Typing) else "1")
         for entry, place, letter in commit.letters:
             hashes, remembered = self._memory(entry.capture, f"{entry.capture.id}#dead{place}")
             keys += hashes
@@ -240,18 +253,30 @@ class Store:
         return self._keys.dedupe(digest, seconds, window), [self._keys.dedupe_field(digest), seconds, window]
 
 
-def _note(commit: Commit, book: Book, subject: ConversationKey, after: Conversation) -> None:
-    """Have the commit leave a record so; what it expects to find stays what it was before this commit."""
-    known = book.get(subject)
-    before = known.bytes if known else b""
-    data = before if known and after is known.conversation else records.encode(after)
-    expected = commit.records[subject].expected if subject in commit.records else before
-    commit.records[subject] = Write(expected, data, after.provisional)
-    book[subject] = Known(data, after)
+def _first_wanted(placed: Sequence[PlacedEntry]) -> set[Name]:
+    """The records that the events of a batch name by themselves."""
+    decisions = [item.decided[0] for _, items in placed for item in items if isinstance(item, Placed) and item.decided]
+    return {Name(CONVERSATION, decision.key) for decision in decisions} | {
+        Name(POINTERS, pointer) for decision in decisions for pointer in decision.pointers
+    }
 
 
-def _survivor(key: ConversationKey, book: Book) -> ConversationKey:
-    """Follow redirects; their chain is short and has an end, because a merge goes to the survivor."""
-    while key in book and (target := book[key].conversation.merged_into):
-        key = target
-    return key
+def _may_be_named_later(event: Event) -> bool:
+    """Whether a later fact may know its conversation by this one's ids: reports do, of messages that we sent.
+
+    A person's message names its conversation itself each time it comes; remembering it would cost a record each.
+    """
+    message = getattr(event.body, "message", None)
+    return message is None or message.direction == "outbound"
+
+
+def _merged_event(cause: Event, merge: Merge, number: int) -> Event:
+    """What tells readers that keys they know now resolve to another one; its cause's evidence decided that."""
+    return Event(
+        id=derived_event_id(cause.id, "merged" if number == 0 else f"merged:{merge.subject}"),
+        body=ConversationMerged(merge.merged),
+        occurred_at=cause.occurred_at,
+        evidence=None,
+        provider_type=cause.provider_type,
+        provider_ids={},
+    )

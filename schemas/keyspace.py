@@ -85,6 +85,10 @@ class Keyspace:
         """String: the record of one conversation, or the redirect of a merged one. Expires only if provisional."""
         return f"{self.prefix}:cv:{key}"
 
+    def pointers(self, key: str) -> str:
+        """String: what is known of a class of message ids, or the way to it. Expires `retention.messages` after use."""
+        return f"{self.prefix}:pt:{key}"
+
     def sequence(self, subject: str) -> str:
         """Integer: the last sequence number of a subject. Of its own, since it changes with each event."""
         return f"{self.prefix}:sq:{subject}"

@@ -80,8 +80,8 @@ def test_who_is_in_it(history: list[str], members: str) -> None:
     facts = [fact(text) for text in history]
     expected = frozenset(_NAMES[name] for name in members)
 
-    assert after(facts).members() == expected
-    assert after(reversed(facts)).members() == expected
+    assert after(facts).members({}) == expected
+    assert after(reversed(facts)).members({}) == expected
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_roster_never_changes() -> None:
     roster = after([fact("list AB 10"), fact("in C 20")])
     feed(roster, fact("out ABC 30"))
 
-    assert roster.members() == {A, B, C}
+    assert roster.members({}) == {A, B, C}
 
 
 _FACTS = st.builds(
@@ -160,4 +160,27 @@ def test_the_roster_is_what_the_rule_says(facts: list[Fact]) -> None:
         if (when >= at and not out) or (address in listed and not (when >= at and out)):
             expected.add(address)
 
-    assert after(facts).members() == expected
+    assert after(facts).members({}) == expected
+
+
+def test_who_joins_by_phone_and_leaves_by_id_is_gone() -> None:
+    """A phone and the user id it stands for are one person, in whatever order they are named."""
+    phone, user = Address("+15555550144"), Address("whatsapp:US.144")
+    same = {user: phone}
+    joined = Roster().with_deltas([phone, user], 1, out=False)
+    by_id = joined.with_deltas([user], 2, out=True)
+    both = Roster().with_deltas([user], 1, out=False).with_deltas([phone, user], 2, out=True)
+
+    assert joined.members(same) == {phone}
+    assert by_id.members(same) == frozenset()
+    assert both.members(same) == frozenset()
+
+
+def test_what_two_rosters_know_is_the_same_whichever_comes_first() -> None:
+    """Joining two rosters keeps the later list and what is not older than it, from both."""
+    ann, ben, cam = (Address(f"+1555555015{digit}") for digit in range(3))
+    one = Roster().with_list([ann, ben], 5).with_deltas([cam], 6, out=False)
+    other = Roster().with_list([ann], 3).with_deltas([ben], 7, out=True)
+
+    assert one.joined(other) == other.joined(one)
+    assert one.joined(other).members({}) == {ann, cam}

@@ -516,7 +516,8 @@ async def test_every_fixture_goes_through_together(runs: Runs) -> None:
     for item in events:
         by_subject.setdefault(item["subject"], []).append(int(item["sequence"]))
 
-    assert sorted(item["id"] for item in events) == sorted(
+    # What they merge among themselves is told besides.
+    assert sorted(item["id"] for item in events if item["type"] != "conversation.merged") == sorted(
         {item["id"] for item in expected if "unreadable" not in item and item["type"] != "typing"}
     )
     assert [reason for _, reason, _ in await runs.engine.dead()] == [

@@ -633,14 +633,14 @@ async def test_a_record_changed_meanwhile_stops_the_commit(
     record = busy.keyspace.conversation(key(pair_identity(LINE, contact), busy.keyspace))
     entry = busy.entry(*_of_each_kind())
     placed = [(entry, [busy.store._place(entry.capture, item) for item in entry.parsed])]
-    book = await busy.store._look_up(placed)
+    decided = await busy.store._decide(placed)
     await _change(redis, record)
 
     async def known(_: Any) -> Any:
-        return book
+        return decided
 
     with monkeypatch.context() as patch:
-        patch.setattr(busy.store, "_look_up", known)
+        patch.setattr(busy.store, "_decide", known)
         await _refused(busy, redis, StoreError, lambda: busy.store.commit(busy.lease.token, "2-0", [entry]))
     assert await busy.commit(entry) == [DUPLICATE, 2, 1, 2, 2, 1, 2, PUBLISHED_ONLY, None]
 
@@ -653,13 +653,13 @@ async def test_a_record_that_vanished_meanwhile_stops_the_commit(
         Scope(ID_KEY, busy.keyspace.namespace, "telnyx", "main").conversation("pointer", ("message", "m1"))
     )
     entry = busy.entry(*_of_each_kind())
-    book = await busy.store._look_up([(entry, [busy.store._place(entry.capture, item) for item in entry.parsed])])
+    decided = await busy.store._decide([(entry, [busy.store._place(entry.capture, item) for item in entry.parsed])])
     await _remove(redis, record)
 
     async def known(_: Any) -> Any:
-        return book
+        return decided
 
-    monkeypatch.setattr(busy.store, "_look_up", known)
+    monkeypatch.setattr(busy.store, "_decide", known)
     await _refused(busy, redis, StoreError, lambda: busy.store.commit(busy.lease.token, "2-0", [entry]))
 
 

@@ -7,8 +7,8 @@
 -- ARGV  1 lease token   2 cursor expected ('' for none)   3 cursor to set ('' to leave it)
 --       4 records  5 events  6 dead letters
 --       then per record: bytes expected ('' for absent), bytes to set, seconds to live (0 for ever)
---       then per event: field, seconds of receipt, window in seconds, envelope head, envelope tail, channel,
---                       '1' to append it to the stream with a sequence or '0' to publish only
+--       then per event: field, seconds of receipt, window in seconds, envelope head, envelope tail, channels (one a
+--                       line), '1' to append it to the stream with a sequence or '0' to publish only
 --       then per dead letter: field, seconds of receipt, window in seconds, capture id, reason, detail
 -- Returns {'ok', sequence or 0 (published only) or -1 (duplicate) per event}, or {why} having written nothing:
 --         'lease' (not ours any more), 'cursor' (somebody moved it), 'record' (somebody changed one).
@@ -56,18 +56,22 @@ local function seen(key, field, seconds, window)
   return duplicate
 end
 
+local function publish(channels, envelope)
+  for channel in string.gmatch(channels, '[^\n]+') do redis.call('PUBLISH', channel, envelope) end
+end
+
 local result, key, bytes = {'ok'}, 7 + records, 0
 for _ = 1, events do
   if seen(key, ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])) then
     result[#result + 1] = -1
   elseif ARGV[at + 6] == '0' then
-    redis.call('PUBLISH', ARGV[at + 5], ARGV[at + 3])
+    publish(ARGV[at + 5], ARGV[at + 3])
     result[#result + 1] = 0
   else
     local sequence = redis.call('INCR', KEYS[key + 3])
     local envelope = ARGV[at + 3] .. string.format('%016.0f', sequence) .. ARGV[at + 4]
     redis.call('XADD', KEYS[3], '*', 'event', envelope)
-    redis.call('PUBLISH', ARGV[at + 5], envelope)
+    publish(ARGV[at + 5], envelope)
     bytes = bytes + #envelope
     result[#result + 1] = sequence
   end
