@@ -99,8 +99,9 @@ _ELEMENT_IDS = ("conversation_id", "contact_id", "batch_id", "sender_id")
 def parse_conversation(account: str, node: Node) -> Event | None:
     """The event of a Conversation API callback; None for anything that is none."""
     for kind, element in node.members():
-        if kind in _READERS and element.is_object and element:
-            return _READERS[kind](_opened(account, node, kind, element))
+        reader = _READERS.get(kind)
+        if reader is not None and element and (element.is_object or reader is _notice):
+            return reader(_opened(account, node, kind, element))
     return None
 
 
@@ -134,7 +135,7 @@ def _contact(channel: str, identity: Node) -> Address | None:
 
 def _message(chat: Chat) -> Event:
     content = chat.element.first("contact_message", "app_message")
-    outbound = chat.element.text("direction") == "TO_CONTACT"
+    outbound = (chat.element.text("direction") or "").upper() == "TO_CONTACT"
     message = _said(chat, "outbound" if outbound else "inbound", content)
     body = MessageOutbound(message) if outbound else MessageReceived(message)
     return _event(chat, ("message", message.id or chat.content_hash), body, *message_pointers(message.id))

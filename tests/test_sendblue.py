@@ -15,8 +15,8 @@ LINE = "+15555550100"
 CONTACT = "+15555550161"
 
 
-def parsed(value: Any) -> list[Parsed]:
-    """What a JSON body means in an account named `main`."""
+def parsed(value: Any, *lines: str) -> list[Parsed]:
+    """What a JSON body means in an account named `main`, with lines or without."""
     return parse(
         Capture(
             id=CaptureId("cp_test"),
@@ -27,14 +27,14 @@ def parsed(value: Any) -> list[Parsed]:
             assurance="shared_secret",
             headers=(),
             body=orjson.dumps(value),
-            facts=AccountFacts(),
+            facts=AccountFacts(lines=lines),
         )
     )
 
 
-def event(value: Any) -> Event:
+def event(value: Any, *lines: str) -> Event:
     """The one event of a body."""
-    [item] = parsed(value)
+    [item] = parsed(value, *lines)
     assert isinstance(item, Event)
     return item
 
@@ -109,6 +109,54 @@ def test_a_line_is_never_in_a_conversation_with_itself(number: object) -> None:
     assert (evidence.identity, evidence.kind) == (None, "direct")
 
 
+def test_ends_that_settings_tell_apart_are_shown_so_and_move_no_conversation() -> None:
+    """Our line as sender and no other sign of it: with the line configured the other one wrote, in the same pair."""
+    swapped = inbound(from_number=LINE, to_number=CONTACT)
+    plain, known = event(swapped), event(swapped, LINE)
+
+    assert isinstance(known.body, MessageReceived)
+    assert plain.evidence is not None
+    assert known.evidence is not None
+    assert (known.body.message.sender, known.evidence.lines) == (CONTACT, (LINE,))
+    assert (known.id, known.evidence.identity) == (plain.id, plain.evidence.identity)
+
+
+@pytest.mark.parametrize("fields", [{}, {"message_type": None}, {"is_outbound": True, "status": "SENT"}])
+def test_a_name_makes_a_group(fields: dict[str, Any]) -> None:
+    """The free plan's groups have no id; one with a name is nobody's 1:1, whatever its type says."""
+    evidence = event(inbound(group_display_name="Rowing club", **fields)).evidence
+
+    assert evidence is not None
+    assert (evidence.identity, evidence.kind) == (None, "group")
+
+
+def test_a_group_whose_writer_is_unreadable_has_no_complete_set() -> None:
+    """Whoever wrote may be missing from the list, so the rest must not pass for everybody."""
+    body = inbound(message_type="group", from_number={"id": 7}, participants=["+15555550162", "+15555550163"])
+    evidence = event(body).evidence
+
+    assert evidence is not None
+    assert (evidence.identity, evidence.kind) == (None, "group")
+
+
+@pytest.mark.parametrize(("status", "kind"), [("DELIVERED", MessageStatus), ("RECEIVED", MessageReceived)])
+def test_without_is_outbound_the_status_tells(status: str, kind: type) -> None:
+    """A report that leaves `is_outbound` out is no message of our own line to a person's."""
+    assert isinstance(event(inbound(is_outbound=None, status=status)).body, kind)
+
+
+def test_an_event_type_never_heard_of_is_unrecognised() -> None:
+    """It may say anything about the message in it, so the message is not published as one."""
+    assert isinstance(event(inbound(event_type="message_unsent")).body, Unrecognised)
+
+
+def test_typing_without_a_time_is_told_apart_by_receipt() -> None:
+    """Otherwise each start of typing but the first would be a duplicate for days."""
+    typing = event({"number": CONTACT, "from_number": LINE, "is_typing": True})
+
+    assert typing.id == f"sendblue:main:typing:{LINE}:{CONTACT}:2026-11-21T00%3A00%3A00.000Z:true"
+
+
 def test_a_recipient_without_address_leaves_the_recipients_open() -> None:
     """Of a list that holds somebody unreadable, nobody is taken for the one recipient."""
     body = event({"message_handle": "A1", "is_outbound": True, "from_number": LINE, "to_number": [CONTACT, {}]}).body
@@ -142,7 +190,14 @@ def test_reports_without_a_handle_are_told_apart_by_content() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrapped", [[inbound()], {"data": inbound()}, {"data": [inbound()]}, {"headers": {}, "body": inbound()}]
+    "wrapped",
+    [
+        [inbound()],
+        {"data": inbound()},
+        {"data": [inbound()]},
+        {"headers": {}, "body": inbound()},
+        {"event_type": "receive", "data": inbound()},
+    ],
 )
 def test_a_wrapper_changes_nothing(wrapped: object) -> None:
     """A body gives the same event however it is wrapped, so that the same fact has one id."""

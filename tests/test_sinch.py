@@ -7,7 +7,7 @@ import pytest
 from receiver.providers.sinch import parse
 from schemas.callback import AccountFacts, Capture
 from schemas.errors import ParseError
-from schemas.events import AccountNotice, Event, MessageStatus, Parsed, Unreadable
+from schemas.events import AccountNotice, Event, MessageReceived, MessageStatus, Notice, Parsed, Unreadable
 from schemas.ids import CaptureId
 
 REPORT = {
@@ -222,3 +222,24 @@ def test_a_message_is_queued_anew_on_another_channel() -> None:
     again = {**CHAT_REPORT, "channel_identity": SMS_IDENTITY}
 
     assert event_id({"message_delivery_report": CHAT_REPORT}) != event_id({"message_delivery_report": again})
+
+
+def test_the_type_counts_in_any_case() -> None:
+    """A type is the same word in capitals."""
+    assert event_id(INBOUND, type="MO_TEXT") == event_id(INBOUND)
+    assert reported({**REPORT, "type": "Recipient_Delivery_Report_SMS"}) == ("delivered", None)
+
+
+def test_a_notice_need_not_be_an_object() -> None:
+    """What a channel sent may stand there as a bare text."""
+    body = only_event({"app_id": "01HZAPP", "unsupported_callback": "{}"}).body
+
+    assert body == AccountNotice(Notice("unsupported_callback", "{}"))
+
+
+def test_a_media_message_may_be_a_bare_text() -> None:
+    """The text of an MMS is kept where no object holds it."""
+    body = only_event({**INBOUND, "type": "mo_media"}).body
+
+    assert isinstance(body, MessageReceived)
+    assert (body.message.text, body.message.channel) == ("Hello", "mms")

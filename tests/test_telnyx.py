@@ -158,6 +158,24 @@ def test_strict_groups_is_about_mms_reports_without_cc() -> None:
     assert identity(delivery("message.received", {**payload, "type": "MMS"}), strict_groups=True) is not None
 
 
+def test_our_own_line_among_the_recipients_is_none() -> None:
+    """A report that lists all participants is about the people; only a message to oneself is about the line."""
+    to = [{"phone_number": number, "status": "delivered"} for number in (LINE, ANA, BEN)]
+    both = delivery("message.finalized", {"from": LINE, "to": to, "id": "m"})
+    alone = delivery("message.finalized", {"from": LINE, "to": to[:1], "id": "m"})
+
+    assert [report.status.recipient for report in reported(both)] == [ANA, BEN]
+    assert [report.status.recipient for report in reported(alone)] == [LINE]
+
+
+def test_under_strict_groups_a_report_without_a_type_may_be_one_of_mms() -> None:
+    """Flat bodies leave the type out: such a report is no direct conversation's, unless the account says so."""
+    flat = delivery("message.sent", {"from": LINE, "to": ANA, "id": "m"})
+
+    assert identity(flat, strict_groups=True) is None
+    assert identity(flat) == Identity("set", (LINE, ANA))
+
+
 def test_a_group_report_on_an_unreadable_recipient_settles_nothing() -> None:
     """In a group, a report without recipient would settle the others' too: it is a dead letter instead."""
     payload = {"from": LINE, "to": [{"status": "delivered"}], "id": "m", "group_message_id": "g"}

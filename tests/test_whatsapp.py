@@ -3,13 +3,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.providers.whatsapp import parse
 from schemas.callback import AccountFacts, Capture
 from schemas.errors import ParseError
-from schemas.events import Event, Parsed, Unreadable
+from schemas.events import (
+    ConversationMembers,
+    ConversationSettings,
+    Event,
+    Evidence,
+    Identity,
+    MessageReceived,
+    MessageStatus,
+    Parsed,
+    Unreadable,
+)
 from schemas.ids import CaptureId
 
 METADATA = {"display_phone_number": "15555550100", "phone_number_id": "700100200300400"}
@@ -34,6 +45,14 @@ def parsed(body: Any) -> list[Parsed]:
 def change(field: str, **arrays: list[Any]) -> dict[str, Any]:
     """One change of our line."""
     return {"field": field, "value": {"metadata": METADATA, **arrays}}
+
+
+def only_event(field: str, array: str, element: dict[str, Any]) -> tuple[Event, Evidence]:
+    """The one event of a callback with one element, with its evidence."""
+    [event] = parsed({"entry": [{"changes": [change(field, **{array: [element]})]}]})
+    assert isinstance(event, Event)
+    assert event.evidence is not None
+    return event, event.evidence
 
 
 def message(index: int) -> dict[str, Any]:
@@ -152,3 +171,82 @@ def test_any_value_of_a_change_gives_at_least_one_item(field: str, value: Any) -
 
     assert items
     assert all(item.id.startswith("whatsapp:main:") for item in items if isinstance(item, Event))
+
+
+GROUP = Identity("group", ("700100200300400", "group-1"))
+
+
+@pytest.mark.parametrize("sender", [{}, {"from": "REDACTED"}])
+def test_a_group_message_without_a_readable_sender_stays_in_its_group(sender: dict[str, str]) -> None:
+    """The group's id places it; nobody is made up, and nothing is lost."""
+    element = {"id": "wamid.G", "group_id": "group-1", "type": "text", "text": {"body": "Tide's in"}, **sender}
+    event, evidence = only_event("messages", "messages", element)
+
+    assert isinstance(event.body, MessageReceived)
+    assert (event.body.message.sender, event.body.message.text) == (None, "Tide's in")
+    assert (evidence.identity, evidence.joined) == (GROUP, ())
+
+
+@pytest.mark.parametrize("recipient", ["group-1", "555555555"])
+def test_a_report_on_a_participant_is_a_groups(recipient: str) -> None:
+    """Without `recipient_type` too: a group's id, which may be digits, is never taken for a person's number."""
+    element = {"id": "wamid.O", "status": "read", "recipient_id": recipient, "recipient_participant_id": "15555550111"}
+    event, evidence = only_event("messages", "statuses", element)
+
+    assert isinstance(event.body, MessageStatus)
+    assert event.body.status.recipient == "+15555550111"
+    assert evidence.identity == Identity("group", ("700100200300400", recipient))
+
+
+def test_words_of_a_report_count_in_any_case() -> None:
+    """In capitals, a group's report is a group's and a state the same."""
+    element = {"id": "wamid.O", "status": "SENT", "recipient_id": "555555555", "recipient_type": "GROUP"}
+    event, evidence = only_event("messages", "statuses", element)
+
+    assert isinstance(event.body, MessageStatus)
+    assert (event.body.status.value, event.body.status.recipient) == ("sent", None)
+    assert evidence.identity == Identity("group", ("700100200300400", "555555555"))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "group_participants_add",
+        "group_participant_add",
+        "group_add_participants",
+        "group_add_participant",
+    ],
+)
+@pytest.mark.parametrize("person", ["15555550111", {"wa_id": "15555550111"}, {"input": "+1 555-555-0111"}])
+def test_a_member_joins_under_any_spelling(kind: str, person: object) -> None:
+    """Guide and reference name the type in different words, and a person may be an object or a bare number."""
+    element = {"type": kind, "group_id": "group-1", "added_participants": person}
+    event, evidence = only_event("group_participants_update", "groups", element)
+
+    assert isinstance(event.body, ConversationMembers)
+    assert (event.body.members.added, evidence.joined) == (("+15555550111",), ("+15555550111",))
+
+
+@pytest.mark.parametrize("kind", ["group_settings_update", "group_setting_update", None])
+def test_settings_are_known_by_their_members(kind: str | None) -> None:
+    """Under either spelling of the type, and without one."""
+    element = {"type": kind, "group_id": "group-1", "group_description": {"text": "Boats", "update_successful": True}}
+    event, evidence = only_event("group_settings_update", "groups", element)
+
+    assert isinstance(event.body, ConversationSettings)
+    assert (event.body.settings.change, event.body.settings.description) == ("changed", "Boats")
+    assert evidence.identity == GROUP
+
+
+def test_group_events_of_one_second_without_a_request_are_different_facts() -> None:
+    """Where neither request nor people tell them apart, their content does."""
+    second = {"timestamp": "1767200400"}
+    elements: list[dict[str, Any]] = [
+        {**second, "type": "group_settings_update", "group_id": "group-1", "group_subject": {"text": "Boats"}},
+        {**second, "type": "group_settings_update", "group_id": "group-1", "group_subject": {"text": "Oars"}},
+        {**second, "type": "group_create", "subject": "Boats", "errors": [{"code": 131211}]},
+        {**second, "type": "group_create", "subject": "Oars", "errors": [{"code": 131211}]},
+    ]
+    events = [only_event("group_settings_update", "groups", element)[0] for element in elements]
+
+    assert len({event.id for event in events}) == len(elements)

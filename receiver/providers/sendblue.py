@@ -14,6 +14,7 @@ What they leave out, and captures show:
   contact, or the contact and our line.
 - `number` is the contact in most bodies and our line in some, so inbound messages are read without it.
 - Every status of one message has the same `message_handle`; statuses of a group send may name an array.
+- Some accounts get an array of bodies, or a body within `data`, at times beside an `event_type`.
 - A handle is opaque: upper-case GUID inbound, lower-case outbound, at times malformed. Its case is kept.
 - Status callbacks set per message come without the secret header: their URL has to carry a token.
 """
@@ -25,6 +26,7 @@ from receiver.provider import Provider, address
 from receiver.schemes import SharedSecret, UrlToken
 from schemas.address import Address
 from schemas.callback import Capture
+from schemas.clock import format_time
 from schemas.errors import ParseError
 from schemas.events import (
     FINAL_STATES,
@@ -91,6 +93,9 @@ _MARKS = frozenset({"event_type", "from_number", "is_outbound", "is_typing", "me
 _WRAPPERS = ("data", "body")
 #: Words of `event_type` that say no more than the shape does.
 _SHAPED = frozenset({"receive", "outbound", "typing_indicator"})
+_NOTICES = frozenset({"call_log", "line_blocked", "line_assigned", "contact_created"})
+#: `status` of an inbound message; hand-made bodies have the second one too.
+_INBOUND_STATES = frozenset({"RECEIVED", "REGISTERED"})
 _SUBSTANCE = ("content", "media_url", "message_handle", "location", "app_card")
 #: What a message can be beside text and media, by the key of the object that says so.
 _OBJECTS = ("location", "app_card")
@@ -113,16 +118,25 @@ def _parsed(capture: Capture, node: Node) -> Parsed:
 
 
 def _event(capture: Capture, node: Node) -> Event:
-    event_type = node.text("event_type")
+    event_type = node.text("event_type") or ""
     if node.flag("is_typing") is not None:
         return _typing(capture, node)
-    if event_type is not None and event_type.lower() not in _SHAPED:
+    if event_type.lower() in _NOTICES:
         return _notice(capture, node, event_type)
-    if node.flag("is_outbound"):
+    if event_type and event_type.lower() not in _SHAPED:
+        return _unrecognised(capture, node)
+    if _is_report(node):
         return _status(capture, node)
     if node.get("from_number") and any(node.get(key).value is not None for key in _SUBSTANCE):
         return _received(capture, node)
     return _unrecognised(capture, node)
+
+
+def _is_report(node: Node) -> bool:
+    """Whether it is about a message of ours: `is_outbound` says so or, left out, a word no inbound message has."""
+    outbound = node.flag("is_outbound")
+    word = (node.text("status") or "").upper()
+    return word in _STATES and word not in _INBOUND_STATES if outbound is None else outbound
 
 
 def _elements(body: Node) -> list[Node]:
@@ -131,7 +145,7 @@ def _elements(body: Node) -> list[Node]:
 
 
 def _unwrapped(element: Node) -> list[Node]:
-    if not _is_marked(element):
+    if not _is_marked(element) or _is_labelled(element):
         for key in _WRAPPERS:
             inner = element.items(key)
             if any(_is_marked(node) for node in inner):
@@ -143,16 +157,23 @@ def _is_marked(node: Node) -> bool:
     return isinstance(node.value, dict) and not _MARKS.isdisjoint(node.value)
 
 
+def _is_labelled(node: Node) -> bool:
+    """Whether `event_type` is its only mark, and says no more than the shape of what is inside."""
+    event_type = (node.text("event_type") or "").lower()
+    return event_type in _SHAPED and len(_MARKS.intersection(node.value)) == 1
+
+
 # --- messages ---------------------------------------------------------------------------------------------
 
 
 def _received(capture: Capture, node: Node) -> Event:
     """A message to one of our lines. Two lines in one group may each be told of it: two facts."""
-    line, sender = _receive_ends(node)
+    named = _receive_ends(node)
+    line, sender = _righted(*named, capture.line_addresses())
     message = _received_message(node, sender)
     reaction = _tapback(message)
     return Event(
-        id=_id(capture, message.id, "received", line) if message.id else _content_id(capture, node),
+        id=_id(capture, message.id, "received", named[0]) if message.id else _content_id(capture, node),
         body=MessageReaction(message, reaction) if reaction else MessageReceived(message),
         occurred_at=node.moment("date_sent", "date_updated"),
         evidence=_evidence(node, line, _present(sender), inbound=True),
@@ -173,6 +194,13 @@ def _receive_ends(node: Node) -> tuple[Address | None, Address | None]:
         others = _present(_address(node, "to_number"), _address(node, "number")) - {line}
         sender = _only(others) or sender
     return line, sender
+
+
+def _righted(
+    line: Address | None, sender: Address | None, own: frozenset[Address]
+) -> tuple[Address | None, Address | None]:
+    """The ends, swapped where only the settings tell that they are; that moves no conversation: a pair has no order."""
+    return (sender, line) if line is not None and sender in own and line not in own else (line, sender)
 
 
 def _received_message(node: Node, sender: Address | None) -> Message:
@@ -284,8 +312,10 @@ def _typing(capture: Capture, node: Node) -> Event:
     line, contact = _typing_ends(capture, node)
     is_typing = node.flag("is_typing") is True
     word = "true" if is_typing else "false"
+    # Without a time, every start would look like the first one again.
+    time = node.text("timestamp") or format_time(capture.received_at)
     return Event(
-        id=_id(capture, "typing", line, contact, node.text("timestamp"), word),
+        id=_id(capture, "typing", line, contact, time, word),
         body=Typing(TypingState(contact, is_typing)),
         occurred_at=node.moment("timestamp"),
         evidence=Evidence(
@@ -338,7 +368,8 @@ def _evidence(node: Node, line: Address | None, others: frozenset[Address], *, i
     people = _addresses(node.get("participants"))
     kind = _kind(node, people, line, others)
     writers = others if inbound else frozenset[Address]()
-    everybody = people | writers | _present(line) if people else None
+    is_open = inbound and not others  # somebody wrote whom nothing names
+    everybody = people | writers | _present(line) if people and not is_open else None
     identity = _identity(node, kind, line, others, everybody if inbound else None)
     has_id = identity is not None and identity.kind == "group"
     handle = node.text("message_handle")
@@ -353,15 +384,20 @@ def _evidence(node: Node, line: Address | None, others: frozenset[Address], *, i
 
 
 def _kind(node: Node, people: frozenset[Address] | None, line: Address | None, others: frozenset[Address]) -> Kind:
-    """A group has an id, or the type `group`; where no type decides, more people than the two ends."""
+    """A group has an id, a name or the type `group`; where none decides, more people than the two ends."""
     message_type = (node.text("message_type") or "").lower()
-    if node.text("group_id") or message_type == "group" or len(others) > 1:
+    if _names_group(node) or message_type == "group" or len(others) > 1:
         return "group"
     if message_type == "message":
         return "direct"
     if people is None:
         return "unknown"
     return "group" if len(people | others | _present(line)) > _PAIR else "direct"
+
+
+def _names_group(node: Node) -> bool:
+    """Whether a group's id or name is given: the free plan's groups have no id, and no 1:1 has a name."""
+    return node.text("group_id", "group_display_name") is not None
 
 
 def _identity(

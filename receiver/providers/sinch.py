@@ -18,6 +18,7 @@ What they leave out, and captures show:
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -115,7 +116,7 @@ def _element(capture: Capture, node: Node) -> list[Parsed]:
 def _read(capture: Capture, node: Node) -> list[Parsed]:
     kind = node.text("type")
     if kind is not None:
-        return _READERS.get(kind, _unrecognised)(capture, node)
+        return _READERS.get(kind.lower(), _unrecognised)(capture, node)
     if all(node.get(key) for key in _NUMBER_MARKS):
         return [_number_notice(capture, node)]
     event = parse_conversation(capture.account, node)
@@ -157,7 +158,7 @@ def _media(capture: Capture, node: Node) -> list[Parsed]:
         _bare(node),
         channel="mms",
         subject=body.text("subject"),
-        text=body.string("message"),
+        text=body.string("message") or node.string("body"),
         media=tuple(_attachment(item) for item in body.items("media")),
     )
     return [_received(capture, node, message)]
@@ -251,19 +252,27 @@ def _counted(capture: Capture, node: Node, buckets: list[Node]) -> Event:
     code = ",".join(filter(None, (bucket.text("code") for bucket in buckets))) or None
     count = sum(bucket.integer("count") or 0 for bucket in buckets)
     fact = ("summary", node.text("batch_id"), word, code, str(count))
-    return _report(capture, node, fact, _status(word, code, None))
+    return _report(capture, node, fact, _status(word, code, None), [bucket.value for bucket in buckets])
 
 
-def _report(capture: Capture, node: Node, fact: tuple[str | None, ...], status: Status) -> Event:
-    """One report on a batch: on one of its recipients or, where `status` has none, on the batch as a whole."""
+def _report(
+    capture: Capture, node: Node, fact: tuple[str | None, ...], status: Status, counts: list[Any] | None = None
+) -> Event:
+    """One report on a batch: on one of its recipients or, where `status` has none, on the batch as a whole.
+
+    `counts`: the buckets that tell how many came to that status.
+    """
     kind = node.require_text("type")
     batch_id = node.require_text("batch_id")
     line = _line(capture, node)
-    channel = "mms" if kind.endswith("_mms") else "sms"
+    channel = "mms" if kind.lower().endswith("_mms") else "sms"
     place = (batch_id, status.recipient) if status.recipient else (batch_id,)
+    message = Message(batch_id, "outbound", line, text=None, media=(), channel=channel)
+    if counts is not None:
+        message = replace(message, type="statuses", content=counts)
     return Event(
         id=event_id(_NAME, capture.account, *fact),
-        body=MessageStatus(Message(batch_id, "outbound", line, text=None, media=(), channel=channel), status),
+        body=MessageStatus(message, status),
         # `operator_status_at` is often cut to the minute, so it cannot stand in.
         occurred_at=node.moment("at"),
         # The pointer stays beside a pair made with the default line: a registered send may know better.

@@ -209,7 +209,8 @@ def _reports(delivery: Delivery) -> list[Parsed]:
     payload = _payload(delivery)
     parties = _parties(payload)
     message = _message(payload, parties, "outbound")
-    doubtful = delivery.strict_groups and message.channel == "mms"
+    # Flat bodies name no type, so under `strict_groups` they might be MMS.
+    doubtful = delivery.strict_groups and "mms" in (message.channel, (payload.text("type") or "mms").lower())
     evidence = _evidence(payload, parties, lines=parties.senders, doubtful=doubtful)
     reported = _reported(parties)
     places = frozenset(party.place for party in reported)
@@ -425,13 +426,17 @@ def _is_report(delivery: Delivery) -> bool:
 
 
 def _reported(parties: Parties) -> list[Party]:
-    """Whom a report is about: everyone in `to`, and others in `cc` that have a status; each once."""
-    senders = {party.address for party in parties.senders}
+    """Whom a report is about: everyone in `to`, and others in `cc` that have a status; each once.
+
+    Our own line among them received nothing, unless it is all there is.
+    """
+    senders = {party.address for party in parties.senders if party.address is not None}
     copied = (party for party in parties.cc if party.status is not None and party.address not in senders)
     reported: dict[str, Party] = {}
     for party in (*parties.to, *copied):
         reported.setdefault(party.address or party.place, party)
-    return list(reported.values()) or [_WHOLE_MESSAGE]
+    others = [party for party in reported.values() if party.address not in senders]
+    return others or list(reported.values()) or [_WHOLE_MESSAGE]
 
 
 def _status(delivery: Delivery, party: Party, places: frozenset[str]) -> Status:

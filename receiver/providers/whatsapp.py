@@ -107,6 +107,8 @@ _SETTINGS = {"group_subject": "subject", "group_description": "description", "pr
 
 _PICTURE = ("mime_type", "sha256")
 
+_WHO, _WHAT = ("participants", "participant"), ("add", "remove")
+
 _NUMBER_CHANGED = frozenset({"user_changed_number", "customer_changed_number"})
 _ID_CHANGED = "user_changed_user_id"
 
@@ -314,11 +316,12 @@ def _attempt(read: "_Read", scope: _Scope, node: Node) -> Parsed:
 def _received(scope: _Scope, node: Node) -> Event:
     """`messages[]`: a person wrote, reacted, edited, revoked; or WhatsApp tells something about that person."""
     sender, ties = _sender(scope, node)
-    fact = _message_fact(node)
-    if sender.address is None:
+    fact, group = _message_fact(node), _group_id(node, "group_id")
+    # In a group the id alone places the message, whoever wrote it.
+    if sender.address is None and (group is None or group.as_text() is None):
         return _nobody(scope, node, "messages", fact, _SENDER)
     body = _message_body(node, "inbound", sender.address)
-    evidence = _message_evidence(scope, node, sender, _group_id(node, "group_id"), ties)
+    evidence = _message_evidence(scope, node, sender, group, ties)
     return _event(scope, node, "messages", body, fact, evidence=evidence, ids=_ids(node, _SENDER_IDS))
 
 
@@ -336,7 +339,8 @@ def _echo(scope: _Scope, node: Node) -> Event:
         return _nobody(scope, node, "message_echoes", fact, naming)
     body = _message_body(node, "outbound", scope.number or scope.line)
     evidence = _message_evidence(scope, node, user, group, user.ties)
-    return _event(scope, node, "message_echoes", body, fact, evidence=evidence, ids=_ids(node, _ADDRESSEE_IDS))
+    ids = _present({"group_id": None if group is None else group.as_text()}) | _ids(node, _ADDRESSEE_IDS)
+    return _event(scope, node, "message_echoes", body, fact, evidence=evidence, ids=ids)
 
 
 def _nobody(scope: _Scope, node: Node, array: str, fact: tuple[str, ...], naming: _Naming) -> Event:
@@ -481,7 +485,7 @@ def _report(scope: _Scope, node: Node) -> Event:
     https://developers.facebook.com/documentation/business-messaging/whatsapp/groups/groups-messaging
     """
     message_id, word = node.require_text("id"), node.require_text("status")
-    group = _group_id(node, "recipient_id")
+    group = _reported_group(node)
     naming = _RECIPIENT if group is None else _participant_naming(node, group)
     recipient, user, named = _user(node, naming), scope.user(node, naming), naming.found(node)
     if group is not None and named is not None and recipient.address is None:
@@ -493,12 +497,20 @@ def _report(scope: _Scope, node: Node) -> Event:
     if isinstance(body, Unrecognised):
         fact = (*fact, node.require_text("type"), content_hash(node.canonical()))
     evidence = _message_evidence(scope, node, user, group, user.ties)
+    if group is None and named is not None and recipient.address is None:
+        evidence = msgspec.structs.replace(evidence, kind="unknown")  # it may be the id of a group
     return _event(scope, node, "statuses", body, fact, evidence=evidence, ids=_report_ids(node, group))
+
+
+def _reported_group(node: Node) -> Node | None:
+    """Where a report has the group's id; only reports on a group name a participant beside the recipient."""
+    group = _group_id(node, "recipient_id")
+    return node.get("recipient_id") if group is None and _PARTICIPANT.found(node) is not None else group
 
 
 def _participant_naming(node: Node, group: Node) -> _Naming:
     """The API reference has `group_id` in reports; then `recipient_id` is free to name the participant."""
-    if node.text("recipient_type") == "group" or node.text("recipient_id") in (None, group.as_text()):
+    if _is_to_group(node) or node.text("recipient_id") in (None, group.as_text()):
         return _PARTICIPANT
     return _Naming((*_PARTICIPANT.phones, *_RECIPIENT.phones), (*_PARTICIPANT.ids, *_RECIPIENT.ids))
 
@@ -506,7 +518,7 @@ def _participant_naming(node: Node, group: Node) -> _Naming:
 def _report_body(scope: _Scope, node: Node, word: str, recipient: Address | None) -> EventBody:
     if node.text("type") not in (None, "message"):
         return Unrecognised(node.value)  # the fate of a payment, which has the message's id and words like failed
-    value = _STATES.get(word, "unknown")
+    value = _STATES.get(word.lower(), "unknown")
     message = _bare_message(node.text("id"), "outbound", scope.number or scope.line)
     return MessageStatus(message, Status(value, value in FINAL_STATES, recipient, word, _error(node)))
 
@@ -535,7 +547,10 @@ class _Person(msgspec.Struct, frozen=True):
 
 def _group(scope: _Scope, node: Node) -> Event:
     """`groups[]`: https://developers.facebook.com/documentation/business-messaging/whatsapp/groups/webhooks."""
-    return _GROUPS.get(node.text("type") or "", _unknown_group)(scope, node)
+    kind = node.text("type")
+    if kind is None and any(node.get(key) for key in _SETTINGS):
+        return _settings(scope, node)
+    return _GROUPS.get(kind or "", _unknown_group)(scope, node)
 
 
 def _life(scope: _Scope, node: Node) -> Event:
@@ -613,13 +628,12 @@ def _unknown_group(scope: _Scope, node: Node) -> Event:
     return _group_event(scope, node, Unrecognised(node.value))
 
 
+#: Guide and API reference differ in the order of words, and in singular and plural.
 _GROUPS: dict[str, Callable[[_Scope, Node], Event]] = {
     **dict.fromkeys(_LIVES, _life),
-    "group_settings_update": _settings,
-    "group_participants_add": _members,
-    "group_add_participants": _members,
-    "group_participants_remove": _members,
-    "group_remove_participants": _members,
+    **dict.fromkeys(("group_settings_update", "group_setting_update"), _settings),
+    **dict.fromkeys((f"group_{who}_{what}" for who in _WHO for what in _WHAT), _members),
+    **dict.fromkeys((f"group_{what}_{who}" for who in _WHO for what in _WHAT), _members),
     "group_join_request_created": _join_request,
     "group_join_request_revoked": _join_request,
 }
@@ -631,7 +645,7 @@ def _people(scope: _Scope, entries: Iterable[Node]) -> tuple[_Person, ...]:
 
 
 def _person(scope: _Scope, entry: Node) -> _Person:
-    user = scope.user(entry, _MEMBER)
+    user = scope.user(entry if entry.is_object else Node({"wa_id": entry.value}, "", entry), _MEMBER)
     if user.address is None:
         raise ParseError(entry.path, "no readable participant")
     return _Person(user.address, user.ties, _error(entry))
@@ -643,8 +657,9 @@ def _addresses(people: Iterable[_Person]) -> tuple[Address, ...]:
 
 def _group_event(scope: _Scope, node: Node, body: EventBody, people: tuple[_Person, ...] = ()) -> Event:
     kind, group_id, request_id = node.text("type"), node.text("group_id"), node.text("request_id")
-    named = content_hash(node.canonical()) if isinstance(body, Unrecognised) else ",".join(sorted(_addresses(people)))
-    cause = request_id or node.text("join_request_id") or named
+    cause = request_id or node.text("join_request_id") or ",".join(sorted(_addresses(people)))
+    if isinstance(body, Unrecognised) or (not cause and (group_id is None or kind not in _LIVES)):
+        cause = content_hash(node.canonical())  # nothing else tells two of one second apart
     fact = (group_id or "", kind or "", cause, node.text("timestamp") or "")
     evidence = _grouped(
         scope,
@@ -749,7 +764,11 @@ def _group_id(node: Node, recipient: str) -> Node | None:
     group_id = node.get("group_id")
     if group_id:
         return group_id
-    return node.get(recipient) if node.text("recipient_type") == "group" else None
+    return node.get(recipient) if _is_to_group(node) else None
+
+
+def _is_to_group(node: Node) -> bool:
+    return (node.text("recipient_type") or "").lower() == "group"
 
 
 def _direct(scope: _Scope, user: _User, pointers: tuple[Pointer, ...], ties: _Ties) -> Evidence:
