@@ -12,7 +12,7 @@ from starlette.types import Send
 from schemas.errors import CallbackError, PartylineError, StoreError
 
 RETRY_AFTER_SECONDS = 5
-_PROBLEM = b"application/problem+json"
+PROBLEM = b"application/problem+json"
 _JSON = b"application/json"
 
 Header = tuple[bytes, bytes]
@@ -30,16 +30,22 @@ async def answer_json(send: Send, status: int, value: Any) -> None:
     await answer(send, status, orjson.dumps(value), _JSON)
 
 
+def problem(status: int, reason: str, detail: str) -> bytes:
+    """A problem as JSON."""
+    return orjson.dumps(
+        {
+            "type": f"urn:partyline:problem:{reason}",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "reason": reason,
+            "detail": detail,
+        }
+    )
+
+
 async def answer_problem(send: Send, status: int, reason: str, detail: str, *more: Header) -> None:
     """Send a problem."""
-    problem = {
-        "type": f"urn:partyline:problem:{reason}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "reason": reason,
-        "detail": detail,
-    }
-    await answer(send, status, orjson.dumps(problem), _PROBLEM, *more)
+    await answer(send, status, problem(status, reason, detail), PROBLEM, *more)
 
 
 async def answer_error(send: Send, error: PartylineError, *more: Header) -> None:
@@ -50,7 +56,8 @@ async def answer_error(send: Send, error: PartylineError, *more: Header) -> None
         await answer_unavailable(send, error.reason if isinstance(error, StoreError) else "error")
 
 
-async def answer_unavailable(send: Send, reason: str) -> None:
+async def answer_unavailable(
+    send: Send, reason: str, detail: str = "the callback cannot be stored right now; send it again"
+) -> None:
     """Send 503: nothing was kept, please send it again."""
-    detail = "the callback cannot be stored right now; send it again"
     await answer_problem(send, 503, reason, detail, (b"retry-after", str(RETRY_AFTER_SECONDS).encode()))

@@ -33,13 +33,14 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
 
     The clock is an argument, so that a test may send what was signed in another year.
     """
-    log = CaptureLog(redis, Keyspace(settings.namespace))
+    keyspace = Keyspace(settings.namespace)
+    log = CaptureLog(redis, keyspace)
     endpoints = {name: Endpoint(account, providers[account.provider]) for name, account in settings.accounts.items()}
     server = settings.server
     reception = Reception(server.max_body_bytes, server.max_in_flight_bytes, server.body_timeout_seconds)
     writer = Writer(log, settings.redis.write_deadline_seconds)
     webhooks = Webhooks(endpoints, reception, writer, log, clock)
-    health = Health(redis)
+    health = Health(redis, keyspace)
     routes = [
         Route("/healthz", health.alive, methods=["GET"]),
         Route("/readyz", health.ready, methods=["GET"]),
@@ -80,8 +81,9 @@ def _webhook_params(path: str) -> dict[str, str] | None:
 class Health:
     """Whether we live, and whether a callback could be stored right now."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keyspace: Keyspace) -> None:
         self._redis = redis
+        self._written = keyspace.bytes_of(keyspace.captures)
 
     async def alive(self, _: Request) -> Response:
         """200 for as long as the process answers at all."""
@@ -90,7 +92,8 @@ class Health:
     async def ready(self, _: Request) -> Response:
         """200 exactly when a callback can be stored; the components in the body."""
         try:
-            await answer(self._redis.ping())
+            # A write that changes nothing: a server that is full or read-only answers a PING all the same.
+            await answer(self._redis.setrange(self._written, 0, ""))
         except StoreError:
             components = {"redis": {"status": "unavailable"}}
             return JSONResponse({"status": "unavailable", "components": components}, 503)

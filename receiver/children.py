@@ -5,10 +5,12 @@ import socket
 import sys
 from pathlib import Path
 
+import structlog
+
 from receiver import log
 from receiver.settings import load
 from receiver.worker import run_http, run_pipeline
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, StoreError
 
 
 def main() -> None:
@@ -21,6 +23,9 @@ def main() -> None:
             run_http(settings, [socket.socket(fileno=int(fd)) for fd in fds])
         else:
             run_pipeline(settings)
+    except StoreError as error:
+        structlog.get_logger().error("Redis is not there; the supervisor will try again", detail=str(error))
+        sys.exit(1)
     except ConfigError as error:
         sys.stderr.write("".join(f"{mistake}\n" for mistake in error.mistakes))
         sys.exit(ConfigError.exit_code)

@@ -22,11 +22,13 @@ from receiver.embedded import EmbeddedRedis
 from receiver.presentation import line
 from receiver.redis_client import connect
 from receiver.samples import SAMPLES
+from receiver.schemes import Ed25519
 from receiver.sender import post, signer, webhook_path
-from receiver.settings import Account, Settings, explain, load
+from receiver.settings import Account, Settings, explain, load, refuse_unsupported
 from receiver.subscription import following, matches
 from receiver.supervisor import Service, serving, stop_signal
 from schemas.errors import ConfigError, PartylineError
+from schemas.events import EVENT_TYPES
 from schemas.keyspace import Keyspace
 
 _DEFAULT_CONFIG = Path("partyline.toml")
@@ -102,7 +104,9 @@ def check(config: ConfigOption = None) -> None:
     Example: partyline check --config partyline.toml
     """
     path = _config_path(config)
-    rows = explain(load(path, os.environ))
+    settings = load(path, os.environ)
+    refuse_unsupported(settings)
+    rows = explain(settings)
     width = max(len(row.path) for row in rows)
     for row in rows:
         padding = " " * (len("warning") - len(row.level))
@@ -128,7 +132,7 @@ def send(
     if unknown:
         raise ConfigError([f"accounts.{name}: not in {path}" for name in sorted(unknown)])
     chosen = [settings.accounts[name] for name in account or settings.accounts]
-    seed = telnyx_key.read_text(encoding="ascii").strip() if telnyx_key else tryout.telnyx_seed(path.parent)
+    seed = _private_key(telnyx_key) if telnyx_key else tryout.telnyx_seed(path.parent)
     base = url or f"http://{settings.server.host}:{settings.server.port}"
     if not asyncio.run(_send(base, chosen, seed)):
         sys.exit(1)
@@ -145,8 +149,16 @@ def tail(
 
     Example: partyline tail --type message.received
     """
+    unknown = sorted(set(type_ or ()) - EVENT_TYPES)
+    if unknown:
+        raise ConfigError(
+            [f"--type: there is no {name}; there are {', '.join(sorted(EVENT_TYPES))}" for name in unknown]
+        )
     settings = load(_config_path(config), os.environ)
-    _run(_tail(settings, type_ or [], conversation or [], as_json=json))
+    try:
+        _run(_tail(settings, type_ or [], conversation or [], as_json=json))
+    except BrokenPipeError:  # who read us, `head` for one, has enough; nor may the last flush at our end fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # --- what they do ---
@@ -231,7 +243,7 @@ async def _print_until_quiet(envelopes: AsyncIterator[bytes], posting: "asyncio.
 
 
 def _print_event(envelope: bytes) -> None:
-    out.print(line(orjson.loads(envelope)), markup=False)
+    out.file.write(f"{line(orjson.loads(envelope))}\n")
     out.file.flush()
 
 
@@ -268,6 +280,18 @@ def _program() -> str:
     with contextlib.suppress(ValueError):
         return str(script.resolve().relative_to(Path.cwd()))
     return script.name
+
+
+def _private_key(file: Path) -> str:
+    """The content of a key's file; ConfigError, without any of it, when that is no private key."""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+        Ed25519().sign(b"", text, datetime.now(UTC))
+    except OSError as error:
+        raise ConfigError([f"--telnyx-key: {file} cannot be read: {error.strerror}"]) from error
+    except ValueError as error:
+        raise ConfigError([f"--telnyx-key: {file} is not the base64 of a 32-byte private key"]) from error
+    return text
 
 
 async def _send(base: str, accounts: list[Account], seed: str | None) -> bool:
@@ -331,7 +355,7 @@ async def _follow(envelopes: AsyncIterator[bytes], types: list[str], subjects: l
 
 
 def _config_path(option: Path | None) -> Path:
-    path = option or Path(os.environ.get("PARTYLINE_CONFIG", _DEFAULT_CONFIG))
+    path = option or Path(os.environ.get("PARTYLINE_CONFIG") or _DEFAULT_CONFIG)
     if not path.exists():
         raise ConfigError([f"{path}: no such file; name one with --config, or run `partyline try` to try it out"])
     return path

@@ -1,5 +1,6 @@
 """Whether a Redis server keeps what `redis.durability` promises; start-up refuses one that does less."""
 
+import re
 from collections.abc import Mapping
 
 from redis.asyncio import Redis
@@ -10,16 +11,33 @@ from schemas.errors import ConfigError, StoreError
 _ASKED = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 _FSYNC_RANK = {"no": 0, "everysec": 1, "always": 2}
 _NEEDED_RANK = {"everysec": 1, "always": 2}
+_OLDEST = (6, 2)
+
+
+async def check_version(redis: Redis) -> None:
+    """Raise ConfigError when the server says that it is older than what our scripts need."""
+    try:
+        said = await answer(redis.info("server"))
+    except StoreError:  # an account that may not ask
+        return
+    if too_old(str(said.get("redis_version", ""))):
+        raise ConfigError([f"redis.url: the server is Redis {said['redis_version']}; it takes 6.2 or newer"])
+
+
+def too_old(version: str) -> bool:
+    """Whether a server's version is one that lacks commands of ours; one that cannot be read is let pass. Pure."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found[1]), int(found[2])) < _OLDEST
 
 
 async def check_durability(redis: Redis, durability: str) -> None:
     """Raise ConfigError when the server does less than `durability` (always, everysec, none) says, or cannot tell."""
-    if durability == "none":
-        return
     try:
         # One name a call: Redis before 7.0 takes no more.
         found = [item for name in _ASKED for item in (await answer(redis.config_get(name))).items()]
     except StoreError as error:
+        if durability == "none":
+            return
         raise ConfigError(
             [f'redis.durability: the server does not tell ({error}); allow CONFIG GET, or say durability = "none"']
         ) from error
@@ -31,9 +49,11 @@ async def check_durability(redis: Redis, durability: str) -> None:
 
 def weaknesses(config: Mapping[str, str], durability: str) -> list[str]:
     """What a server's configuration lacks, in sentences that say what to set. Pure."""
-    mistakes = []
+    mistakes: list[str] = []
     advice = f'or say durability = "{"everysec" if durability == "always" else "none"}" and mean it'
-    if config.get("appendonly") != "yes":
+    if durability == "none":
+        pass
+    elif config.get("appendonly") != "yes":
         mistakes.append(f"redis.durability: the server keeps no append-only file; set appendonly yes there, {advice}")
     elif _FSYNC_RANK.get(config.get("appendfsync", ""), 0) < _NEEDED_RANK[durability]:
         mistakes.append(f"redis.durability: the server syncs less often; set appendfsync {durability} there, {advice}")

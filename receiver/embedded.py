@@ -69,6 +69,7 @@ class EmbeddedRedis:
         self._dir = data_dir
         self._fsync = fsync
         self._lock: int | None = None
+        self._command: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -90,8 +91,11 @@ class EmbeddedRedis:
         """Start it and wait until it answers."""
         if len(short_path(str(self.socket))) > _LONGEST_SOCKET_PATH:
             raise ConfigError([f"redis.data_dir: too deep for a unix socket ({self._dir}); choose a shorter path"])
-        self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._take_lock()
+        try:
+            self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._take_lock()
+        except OSError as error:
+            raise ConfigError([f"redis.data_dir: {self._dir} cannot be written to: {error.strerror}"]) from error
         try:
             self._start()
         except BaseException:
@@ -114,6 +118,13 @@ class EmbeddedRedis:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def start_again_if_dead(self) -> int | None:
+        """Start the server again when it has died; its exit code then. Who uses it waits for it by itself."""
+        code = None if self._process is None else self._process.poll()
+        if code is not None:
+            self._spawn()
+        return code
 
     def _take_lock(self) -> None:
         self._lock = os.open(self._dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -152,16 +163,21 @@ class EmbeddedRedis:
         command = [find_server()]
         for name, value in options.items():
             command += [f"--{name}", value]
+        self._command = command
+        self._spawn()
+        self._wait_until_ready()
+
+    def _spawn(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - found on PATH or in our own wheel
-            command,
+            self._command,
             cwd=self._dir,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            umask=0o077,  # texts and numbers are in its files, whoever may enter the folder
             start_new_session=True,  # Ctrl-C is for us; the server ends last
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - before any thread of ours exists
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - only plain system calls; ours is a process of one thread
         )
-        self._wait_until_ready()
 
     def _wait_for_orphan(self) -> None:
         """A server whose owner was killed is on its way out; let it finish writing its files first."""

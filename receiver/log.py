@@ -6,6 +6,7 @@ and who may see more looks that up.
 
 import logging
 import sys
+from typing import Any
 
 import orjson
 import structlog
@@ -39,6 +40,26 @@ def configure(*, console: bool | None = None, level: int = logging.INFO) -> None
             wrapper_class=structlog.make_filtering_bound_logger(level),
             cache_logger_on_first_use=True,
         )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    _adopt(shared, readable=readable)
     # httpx logs each URL it posts to, which may hold a token.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _adopt(shared: list[structlog.types.Processor], *, readable: bool) -> None:
+    """What libraries log comes out in the same form, so that every line is JSON or none is."""
+    last: list[structlog.types.Processor] = (
+        [structlog.dev.ConsoleRenderer(exception_formatter=_plain)]
+        if readable
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json_text)]
+    )
+    remove_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name], processors=[remove_meta, *last]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+
+
+def _json_text(event: structlog.types.EventDict, **options: Any) -> str:
+    return orjson.dumps(event, **options).decode()

@@ -33,6 +33,7 @@ _WAIT_MILLISECONDS = 1000
 _SHORT_BATCH = 64
 _BREATH_SECONDS = 0.006
 _HOUSEKEEPING_SECONDS = 10.0
+_COMPLAIN_SECONDS = 30.0
 _DEAD_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger()
@@ -108,6 +109,7 @@ class Pipeline:
         self._stopping = asyncio.Event()
         self._renewed_at = 0.0
         self._housekept_at = 0.0
+        self._complained_at = -_COMPLAIN_SECONDS
 
     def stop(self) -> None:
         """Ask it to end."""
@@ -125,8 +127,14 @@ class Pipeline:
                 metrics.LEASE_HELD.set(0)
                 log.warning("lease lost", detail=str(error))
             except StoreError as error:
-                log.warning("pipeline waits for Redis", detail=str(error))
+                self._complain(error)
                 await self._pause(1.0)
+
+    def _complain(self, error: StoreError) -> None:
+        """Say at once that Redis is away, and then now and again: an outage is long, a log is to be read."""
+        if time.monotonic() - self._complained_at > _COMPLAIN_SECONDS:
+            self._complained_at = time.monotonic()
+            log.warning("pipeline waits for Redis", detail=str(error))
 
     async def _take(self) -> bool:
         # After a failure of Redis it may well be ours still.

@@ -34,6 +34,10 @@ def connect(url: str, timeout_seconds: float | None) -> Redis:
         protocol=2,
         client_name="partyline",
     )
+    try:
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except TypeError as error:  # an option in the URL that redis-py does not know
+        raise ConfigError([f"redis.url: its options cannot be used: {str(error).rpartition(' ')[2]}"]) from None
     socket = client.connection_pool.connection_kwargs.get("path")
     if socket:
         client.connection_pool.connection_kwargs["path"] = short_path(socket)

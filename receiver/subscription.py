@@ -1,7 +1,7 @@
 """Follows events live over pub/sub, for people at a terminal."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import orjson
@@ -17,18 +17,29 @@ async def following(redis: Redis, keyspace: Keyspace) -> AsyncIterator[AsyncIter
     """Every envelope published while the context lasts, as bytes; subscribed once it is entered."""
     pubsub: Any = redis.pubsub()
     try:
-        await pubsub.psubscribe(keyspace.every_channel)
+        with _store_errors():
+            await pubsub.psubscribe(keyspace.every_channel)
         yield _envelopes(pubsub)
-    except (RedisError, OSError) as error:
-        raise StoreError(f"Redis: {type(error).__name__}") from error
     finally:
         await pubsub.aclose()
 
 
 async def _envelopes(pubsub: Any) -> AsyncIterator[bytes]:
-    async for message in pubsub.listen():
+    messages = pubsub.listen()
+    while True:
+        with _store_errors():
+            message = await anext(messages)
         if message["type"] == "pmessage":
             yield message["data"]
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """Only what Redis does is its error; what becomes of the output, for one, is not."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreError(f"Redis: {type(error).__name__}: {error}; is the receiver running?") from error
 
 
 def matches(envelope: bytes, types: list[str], subjects: list[str]) -> bool:

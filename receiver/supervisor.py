@@ -19,13 +19,15 @@ from typing import IO
 
 import structlog
 from prometheus_client import multiprocess
+from redis.exceptions import AuthenticationError, ResponseError
 
-from receiver.durability import check_durability
+from correlator.scripts import answer
+from receiver.durability import check_durability, check_version
 from receiver.embedded import EmbeddedRedis
 from receiver.namespace import claim_namespace
 from receiver.process import die_with_parent
 from receiver.redis_client import connect
-from receiver.settings import Settings
+from receiver.settings import Settings, refuse_unsupported
 from receiver.worker import GRACE_SECONDS
 from schemas.errors import ConfigError, StoreError
 from schemas.keyspace import Keyspace
@@ -64,10 +66,11 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
 
     Raises ConfigError for what cannot be started so; StoreError when Redis is not there.
     """
-    _refuse_unsupported(settings)
+    refuse_unsupported(settings)
     with contextlib.ExitStack() as stack:
         sockets = _listen(settings, stack)
-        redis_url = _redis_url(settings, stack)
+        embedded = _embedded(settings, stack)
+        redis_url = embedded.url if embedded else settings.redis.url
         await _check_redis(settings, redis_url)
         environment = {
             **os.environ,
@@ -76,10 +79,11 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
             "PROMETHEUS_MULTIPROC_DIR": _metrics_folder(stack),
         }
         fds = [item.fileno() for item in sockets]
-        stderr = stack.enter_context(log_file.open("ab")) if log_file else None
+        stderr = stack.enter_context(_private(log_file)) if log_file else None
         workers = [Child("http", fds, environment, stderr) for _ in range(settings.server.workers)]
         pipeline = Child("pipeline", [], environment, stderr)
         tasks = [asyncio.create_task(child.keep_running()) for child in (*workers, pipeline)]
+        watching = asyncio.create_task(_keep_alive(embedded)) if embedded else None
         try:
             yield Service(settings, redis_url, sockets)
         finally:
@@ -88,6 +92,8 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
             await asyncio.gather(*(child.stop() for child in workers))
             await pipeline.stop()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if watching:
+                watching.cancel()
 
 
 class Child:
@@ -161,15 +167,10 @@ def stop_signal() -> asyncio.Event:
     return stopped
 
 
-def _refuse_unsupported(settings: Settings) -> None:
-    """The contract has more settings than this version acts on; one that would change a promise is refused."""
-    mistakes = []
-    if settings.redis.partitions != 1:
-        mistakes.append("redis.partitions: this version works with one partition; leave it out")
-    if settings.redis.wait_replicas:
-        mistakes.append("redis.wait_replicas: this version does not wait for replicas; leave it out")
-    if mistakes:
-        raise ConfigError(mistakes)
+def _private(log_file: Path) -> IO[bytes]:
+    """A log that its owner alone can read."""
+    log_file.touch(mode=0o600)
+    return log_file.open("ab")
 
 
 def _listen(settings: Settings, stack: contextlib.ExitStack) -> list[socket.socket]:
@@ -186,20 +187,37 @@ def _listen(settings: Settings, stack: contextlib.ExitStack) -> list[socket.sock
     return sockets
 
 
-def _redis_url(settings: Settings, stack: contextlib.ExitStack) -> str:
+def _embedded(settings: Settings, stack: contextlib.ExitStack) -> EmbeddedRedis | None:
     if settings.redis.url != "embedded":
-        return settings.redis.url
-    embedded = EmbeddedRedis(settings.redis.data_dir, fsync=_FSYNC[settings.redis.durability])
-    return stack.enter_context(embedded).url
+        return None
+    return stack.enter_context(EmbeddedRedis(settings.redis.data_dir, fsync=_FSYNC[settings.redis.durability]))
+
+
+async def _keep_alive(redis: EmbeddedRedis) -> None:
+    """Start it again whenever it dies (no memory, a full disk), after a while that grows while it keeps dying."""
+    wait = _FIRST_RESTART_SECONDS
+    while True:
+        await asyncio.sleep(wait)
+        code = redis.start_again_if_dead()
+        if code is None:
+            wait = _FIRST_RESTART_SECONDS
+        else:
+            wait = min(wait * 2, _LAST_RESTART_SECONDS)
+            log.error("the embedded Redis died; starting it again, see redis.log in redis.data_dir", exit_code=code)
 
 
 async def _check_redis(settings: Settings, redis_url: str) -> None:
     redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0)
     try:
+        await answer(redis.ping())
+        await check_version(redis)
         await check_durability(redis, settings.redis.durability)
         await claim_namespace(redis, Keyspace(settings.namespace), settings)
     except StoreError as error:
-        raise ConfigError([f"redis.url: the server cannot be used: {error}"]) from error
+        if isinstance(error.__cause__, ResponseError | AuthenticationError):
+            raise ConfigError([f"redis.url: the server cannot be used: {error}"]) from error
+        # Not 78: it may be there, or have read its files, in a moment; who starts us again should go on doing so.
+        raise StoreError(f"redis.url: the server cannot be reached: {error}") from error
     finally:
         await redis.aclose()
 

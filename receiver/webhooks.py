@@ -35,6 +35,7 @@ from schemas.ids import CaptureId, capture_id
 from schemas.wire import encode_capture, encode_facts, encode_headers
 
 _CAPTURED = b'{"status":"captured"}'
+_DEFERRED = "the callback is not accepted now, and nothing was kept; send it again"
 _QUARANTINED = b'{"status":"quarantined"}'
 _JSON = b"application/json"
 _PLAIN = b"text/plain; charset=utf-8"
@@ -90,6 +91,8 @@ class Webhooks:
         endpoint = self._endpoints.get(path["account"])
         if endpoint is None or endpoint.provider.name != path["provider"]:
             metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, UnknownAccount.reason).inc()
+            # Not the name that was asked for: it is anybody's text, and may be a token in the wrong place.
+            log.info("callback", provider=metrics.UNKNOWN, account=metrics.UNKNOWN, outcome=UnknownAccount.reason)
             await answer_error(send, UnknownAccount("no such account at this provider: see [accounts.*]"))
             return
         try:
@@ -147,7 +150,7 @@ class Webhooks:
         if policy == "reject":
             raise error
         if policy == "defer":
-            await answer_unavailable(send, error.reason)
+            await answer_unavailable(send, error.reason, _DEFERRED)
             return f"deferred_{error.reason}", None
         identifier = _mint(now)
         await self._captures.quarantine(_quarantined(identifier, endpoint, arrival, error, now))

@@ -15,6 +15,7 @@ from correlator.lease import Lease
 from correlator.store import Store
 from receiver.app import make_app
 from receiver.captures import CaptureLog
+from receiver.http_protocol import HttpProtocol
 from receiver.namespace import claim_namespace
 from receiver.pipeline import LEASE_SECONDS, Pipeline
 from receiver.process import settle
@@ -56,7 +57,7 @@ def server_config(app: ASGIApp, server: Server) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -6,7 +6,7 @@ reads only `evidence`, and never learns which provider a fact came from.
 """
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -314,6 +314,10 @@ EventBody = (
     | AccountNotice
     | Unrecognised
 )
+
+
+#: Every CloudEvents type there is.
+EVENT_TYPES = frozenset(str(body.__struct_config__.tag) for body in get_args(EventBody))
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The application around the webhook routes: health, metrics, ports, and that nothing it says gives a secret away."""
 
+import asyncio
 import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
+from receiver import http_protocol
 from receiver.log import configure
 from receiver.providers import PROVIDERS
 from receiver.schemes import Signed
@@ -25,7 +27,10 @@ from tests.service import (
     URL_TOKENS,
     VERIFY_TOKENS,
     basic,
+    captures,
+    connection,
     document,
+    everything,
     exchange,
     head,
     listening,
@@ -33,6 +38,7 @@ from tests.service import (
     port_of,
     problem,
     proof,
+    read_answer,
     running_app,
 )
 
@@ -63,6 +69,28 @@ async def test_it_says_that_it_is_alive_and_ready(client: httpx.AsyncClient) -> 
     assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
     assert ready.status_code == 200
     assert ready.json() == {"status": "ready", "components": {"redis": {"status": "ok"}}}
+
+
+async def test_a_redis_that_takes_no_writes_is_not_ready(client: httpx.AsyncClient, redis: Redis) -> None:
+    """Ready means that a callback can be stored: a server that is full answers, and stores nothing."""
+    await redis.config_set("maxmemory", "1")
+    try:
+        full = await client.get("/readyz")
+    finally:
+        await redis.config_set("maxmemory", "0")
+    again = await client.get("/readyz")
+
+    assert (full.status_code, full.json()["components"]) == (503, {"redis": {"status": "unavailable"}})
+    assert again.status_code == 200
+
+
+async def test_asking_whether_it_is_ready_leaves_nothing_behind(
+    client: httpx.AsyncClient, redis: Redis, keyspace: Keyspace
+) -> None:
+    """The question is a write that changes nothing, asked every few seconds for years."""
+    await client.get("/readyz")
+
+    assert await everything(redis, keyspace) == {}
 
 
 async def test_without_redis_it_is_alive_but_not_ready(stranded: httpx.AsyncClient) -> None:
@@ -102,8 +130,79 @@ async def test_what_is_no_http_is_refused_and_the_next_is_served(client: httpx.A
     """Garbage on a connection costs that connection only."""
     answer = await exchange(client, b"\x16\x03\x01 hello\r\n\r\n")
 
-    assert (answer.status, answer.headers["connection"]) == (400, "close")
+    assert (problem(answer), answer.headers["connection"]) == ((400, "malformed_request"), "close")
     assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_an_endless_head_is_refused(client: httpx.AsyncClient) -> None:
+    """Headers are counted while they come: what nobody could prove yet cannot fill the memory."""
+    async with connection(client) as (reader, writer):
+        writer.write(b"POST /webhooks/telnyx/main-telnyx HTTP/1.1\r\nx-long: ")
+        for _ in range(66):
+            writer.write(b"a" * 1000)
+            await asyncio.sleep(0.001)
+        answer = await read_answer(reader)
+
+    assert (problem(answer), answer.headers["connection"]) == ((431, "head_too_large"), "close")
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /webhooks/telnyx/main-telnyx HTTP/1.1\r\nhost: "])
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """A connection that never gets as far as a request is ended, with an answer where it had begun one."""
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.1)
+
+    async with connection(client) as (reader, writer), asyncio.timeout(10):
+        writer.write(sent)
+        answer = await read_answer(reader) if sent else None
+        rest = await reader.read()
+
+    assert (answer and problem(answer), rest) == ((408, "head_too_slow") if sent else None, b"")
+
+
+async def test_heads_are_counted_one_by_one(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection may carry any number of requests, however large their bodies and however long it stays."""
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.1)
+    body = b"x" * 300_000
+    request = head("POST", path("telnyx"), [], b"content-length: 300000")
+
+    async with connection(client) as (reader, writer):
+        answers = []
+        for _ in range(3):
+            writer.write(request[:40])
+            await asyncio.sleep(0.02)
+            writer.write(request[40:] + body)
+            answers.append(problem(await read_answer(reader)))
+            await asyncio.sleep(0.2)
+
+    assert answers == [(401, "signature_missing")] * 3
+
+
+async def test_a_wish_for_http_2_does_not_lose_the_body(
+    client: httpx.AsyncClient, redis: Redis, keyspace: Keyspace
+) -> None:
+    """Java's HTTP client sends one with every request over plain HTTP: the request is taken as HTTP/1.1."""
+    wish = [b"connection: Upgrade, HTTP2-Settings", b"upgrade: h2c", b"http2-settings: AAMAAABkAAQAAP__"]
+    request = head("POST", path("telnyx"), proof("telnyx", BODY), *wish, b"content-length: 14")
+
+    answers = []
+    async with connection(client) as (reader, writer):
+        for part in (request + BODY, request, BODY):
+            writer.write(part)
+            if part is not request:
+                answers.append((await read_answer(reader)).body)
+
+    kept = await captures(redis, keyspace)
+    assert answers == [b'{"status":"captured"}'] * 2
+    assert [capture[b"body"] for capture in kept] == [BODY, BODY]
+
+
+async def test_it_is_no_proxy(client: httpx.AsyncClient) -> None:
+    """CONNECT is a method that no route has."""
+    answer = await exchange(client, b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n")
+
+    assert problem(answer) == (405, "method_not_allowed")
 
 
 # --- metrics ---
@@ -330,6 +429,31 @@ async def test_a_log_line_names_the_capture_and_no_content(client: httpx.AsyncCl
         None,
     )
     assert "5555550111" not in repr(lines)
+
+
+async def test_a_request_to_nobody_is_logged_without_its_path(client: httpx.AsyncClient) -> None:
+    """Whoever set up a webhook finds in the log that it goes nowhere; what stood in its URL may be a secret."""
+    with structlog.testing.capture_logs() as lines:
+        await client.post("/webhooks/telnyx/not-a-name-but-a-token", content=BODY)
+
+    assert [(line["account"], line["outcome"]) for line in lines] == [("unknown", "unknown_account")]
+    assert "token" not in repr(lines)
+
+
+def test_what_libraries_log_has_the_form_of_our_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every line is JSON, so that whatever collects them can read them all."""
+    before = structlog.get_config()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    try:
+        configure(console=False)
+        logging.getLogger("some.library").warning("%d things", 3)
+    finally:
+        structlog.configure(**before)
+    line = orjson.loads(capsys.readouterr().err)
+
+    assert (line["event"], line["level"], line["logger"]) == ("3 things", "warning", "some.library")
 
 
 async def test_an_error_says_what_to_look_at(client: httpx.AsyncClient) -> None:

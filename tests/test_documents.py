@@ -193,8 +193,9 @@ def test_the_refusals_in_the_readme_are_those_of_the_receiver() -> None:
     by_request = {(error.status, error.reason) for error in (*_leaves(CallbackError), *_leaves(AuthenticationError))}
     by_us = {(503, StoreError.reason), (503, Overloaded.reason)}
     by_route = {(404, "not_found"), (405, "method_not_allowed")}
+    by_protocol = {(400, "malformed_request"), (408, "head_too_slow"), (431, "head_too_large")}
 
-    assert by_request | by_us | by_route == {
+    assert by_request | by_us | by_route | by_protocol == {
         (int(status), reason) for status, reason in first_cells(README, r"(\d{3}) \| `([a-z_]+)`")
     }
 

@@ -1,7 +1,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from receiver.durability import check_durability, weaknesses
+from receiver.durability import check_durability, check_version, too_old, weaknesses
 from schemas.errors import ConfigError
 
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory": "0", "maxmemory-policy": "noeviction"}
@@ -18,6 +18,8 @@ GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory": "0", "maxmemo
         ({"appendfsync": "everysec"}, "always", ["set appendfsync always"]),
         ({"appendfsync": "no"}, "everysec", ["set appendfsync everysec"]),
         ({"maxmemory": "1000000", "maxmemory-policy": "volatile-ttl"}, "always", ["set maxmemory-policy noeviction"]),
+        ({"appendonly": "no", "appendfsync": "no"}, "none", []),
+        ({"maxmemory": "1", "maxmemory-policy": "allkeys-lru"}, "none", ["set maxmemory-policy noeviction"]),
         (
             {"appendonly": "no", "maxmemory": "1", "maxmemory-policy": "allkeys-lru"},
             "always",
@@ -50,3 +52,25 @@ async def test_a_server_that_was_made_weaker_is_refused(redis: Redis) -> None:
         await check_durability(redis, "none")
     finally:
         await redis.config_set("appendfsync", "always")
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("6.0.16", True),
+        ("5.0.7", True),
+        ("6.2.0", False),
+        ("7.4.1", False),
+        ("10.0.0", False),
+        ("", False),
+        ("x", False),
+    ],
+)
+def test_a_server_before_6_2_is_too_old(version: str, expected: bool) -> None:
+    """Scripts and look-ups use commands of 6.2; a server that does not tell its version is given the benefit."""
+    assert too_old(version) == expected
+
+
+async def test_the_tests_own_server_is_new_enough(redis: Redis) -> None:
+    """The check reads what a real server answers."""
+    await check_version(redis)

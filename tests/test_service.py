@@ -376,6 +376,71 @@ async def _dump(redis: Redis, keyspace: Keyspace) -> dict[bytes, tuple[bytes, bo
 # --- 4. and 5. what dies under it ---
 
 
+async def test_an_embedded_redis_that_dies_is_started_again(folder: Path, namespace: str) -> None:
+    """Nobody needs to get up at night: callbacks are taken again soon, and what was answered 200 is still there."""
+    async with service(folder, namespace, redis=embedded(folder / "r")) as running:
+        assert (await running.client.get("/readyz")).status_code == 200
+        (server,) = [kin for kin in descendants(running.process.pid) if "redis-server" in kin.command]
+        before = await running.post("telnyx", telnyx("before"))
+        server.signal(signal.SIGKILL)
+        await gone([server])
+        await ready(running.client, running.process)
+        after = await running.post("telnyx", telnyx("after"))
+        await running.space.worked_off()
+        found = facts(await running.space.events())
+
+    assert (before.status_code, after.status_code) == (200, 200)
+    assert found == {"before": 1, "after": 1}
+
+
+async def test_a_redis_that_is_not_there_is_no_mistake_of_the_configuration(folder: Path, namespace: str) -> None:
+    """It may be there in a moment: the exit status is not the one that says never to start this again."""
+    config = write_config(folder, namespace, redis={"url": f"unix://{folder}/none.sock"})
+    ended = partyline(folder, "serve", "--config", str(config))
+
+    assert ended.returncode == 1
+    assert "✗ redis.url: the server cannot be reached: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["send", "--telnyx-key", "none"], "✗ --telnyx-key: none cannot be read: No such file or directory\n"),
+        (
+            ["send", "--telnyx-key", "partyline.toml"],
+            "✗ --telnyx-key: partyline.toml is not the base64 of a 32-byte private key\n",
+        ),
+        (["serve"], "✗ redis.data_dir: partyline.toml cannot be written to: File exists\n"),
+    ],
+)
+def test_a_file_that_is_not_as_it_should_be_is_told_in_one_line(
+    folder: Path, namespace: str, arguments: list[str], said: str
+) -> None:
+    """Exit status 78, the name of the file and what is wrong with it; no traceback."""
+    write_config(folder, namespace, redis={"data_dir": "partyline.toml"})
+    ended = partyline(folder, *arguments)
+
+    assert (ended.returncode, ended.stderr.splitlines()[-1] + "\n") == (78, said)
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("redis", "said"),
+    [
+        ({"url": "redis+cluster://redis.example:6379"}, "redis.url: redis+cluster:// is not supported by this version"),
+        ({"partitions": 2}, "redis.partitions: this version works with one partition; leave it out"),
+    ],
+)
+def test_check_refuses_what_serve_would_refuse(folder: Path, namespace: str, redis: dict[str, Any], said: str) -> None:
+    """What the contract has and this version does not is told before it goes live."""
+    write_config(folder, namespace, redis=redis)
+    ended = partyline(folder, "check")
+
+    assert (ended.returncode, ended.stdout) == (78, "")
+    assert said in ended.stderr
+
+
 @pytest.mark.slow
 async def test_redis_killed_under_the_running_service_loses_nothing(folder: Path, namespace: str) -> None:
     """While Redis is away requests get 503 with Retry-After; once it is back all goes on, and no 200 is lost."""
@@ -617,6 +682,22 @@ async def test_the_other_commands_work_on_a_running_try_out(folder: Path, trying
     assert {event["specversion"] for event in map(orjson.loads, followed)} == {"1.0"}
     assert checked.returncode == 0
     assert "no mistakes" in checked.stdout
+
+
+@pytest.mark.parametrize("form", ["--json", ""])
+async def test_tail_ends_quietly_when_its_reader_has_enough(folder: Path, namespace: str, form: str) -> None:
+    """`partyline tail | head` is an ordinary thing to type: no traceback, no word about Redis."""
+    async with service(folder, namespace, redis=embedded(folder / "r")) as running:
+        command = ["/bin/sh", "-c", f"{PROGRAM} tail {form} --config partyline.toml | head -n 1"]
+        with started(command, folder, "tail") as tail:
+            await _subscribed(running.space)
+            for name in "abc":
+                await running.post("telnyx", telnyx(name))
+                await asyncio.sleep(0.3)
+            status = await tail.status()
+            shown, complaints = tail.output, tail.log
+
+    assert (status, shown.count("\n"), complaints) == (0, 1, "")
 
 
 async def _subscribed(space: Space) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from receiver.provider import Provider
+from receiver.redis_client import connect
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, SinchHmac, UrlToken
 from receiver.settings import Settings, explain, load, parse
 from receiver.settings.formats import duration, size, written_duration, written_size
@@ -210,6 +211,9 @@ def test_sizes_and_durations_are_written_as_they_are_read() -> None:
         "redis://:p#ss@redis.example",
         "redis://:p@ss@redis.example",
         "redis://[::1",
+        "redis://redis.example:6379x",
+        "redis://redis.example:0",
+        "redis://redis.example:65536",
         "unix://",
         "http://redis.example",
         "redis:redis.example",
@@ -744,7 +748,7 @@ def test_explain_warns_of_a_short_id_key_and_of_no_accounts() -> None:
 
 
 def test_explain_notes_what_is_easily_overlooked() -> None:
-    """Closed APIs, shared ports, absent lines and tokens, and rotations under way are noted."""
+    """Shared ports, what this version does not do, absent lines and tokens, and rotations under way are noted."""
     document = {
         "correlation": {"copy_window": "0"},
         "accounts": {
@@ -759,7 +763,7 @@ def test_explain_notes_what_is_easily_overlooked() -> None:
 
     assert noted == [
         "server.admin_port",
-        "server.api_tokens",
+        "spool",
         "correlation.copy_window",
         "accounts.t.public_keys",
         "accounts.t.lines",
@@ -821,3 +825,9 @@ def test_explain_shows_no_secret_and_no_number() -> None:
         == "A callback is answered 200 once Redis has it on disk, and 1 replica(s) have it"
     )
     assert said["ok", "accounts.main.lines"].endswith(": +1…10, +1…11, +1…12, +1…13, +1…14 and 2 more")
+
+
+def test_an_option_of_a_redis_url_that_there_is_not_is_named() -> None:
+    """What redis-py would only notice at the first command is said at the start, without the rest of the URL."""
+    with pytest.raises(ConfigError, match=r"redis\.url: its options cannot be used: 'bogus'"):
+        connect("redis://:hush@127.0.0.1/0?bogus=1", 1.0)

@@ -635,6 +635,7 @@ async def test_defer_asks_for_the_request_again(redis_url: str, redis: Redis, ke
         name: (503, forgery.reason) for name, forgery in FORGERIES.items()
     }
     assert {answer.headers["retry-after"] for answer in answers.values()} == {"5"}
+    assert not any("cannot be stored" in answer.text for answer in answers.values())
     assert authentic == 200
     assert await redis.xlen(keyspace.captures) == 1
     assert not await redis.exists(keyspace.quarantine)

@@ -5,6 +5,7 @@
 
 from receiver.settings.explaining import Row, explain
 from receiver.settings.loading import load, parse
+from receiver.settings.support import refuse_unsupported
 from receiver.settings.values import Account, Correlation, Redis, Retention, Server, Settings, Spool
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "explain",
     "load",
     "parse",
+    "refuse_unsupported",
 ]

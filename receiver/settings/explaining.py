@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from receiver.settings.formats import written_duration, written_size
-from receiver.settings.values import Account, Redis, Retention, Secret, Server, Settings, Spool
+from receiver.settings.values import Account, Redis, Retention, Secret, Server, Settings
 from schemas.address import mask
 
 #: `ok` states a fact, `note` something that is easily overlooked, `warning` something that can hurt.
@@ -42,7 +42,7 @@ def explain(settings: Settings) -> list[Row]:
         Row("ok", "namespace", f"Every Redis key and channel starts with partyline:{{{settings.namespace}}}:"),
         _id_key(settings.id_key),
         *_server(settings.server),
-        *_redis(settings.redis, settings.spool),
+        *_redis(settings.redis),
         *_retention(settings.retention, settings.correlation.copy_window_seconds),
         *_accounts(settings),
     ]
@@ -69,14 +69,15 @@ def _server(server: Server) -> Iterator[Row]:
     processes = "1 process" if server.workers == 1 else f"{server.workers} processes"
     yield Row("ok", "server.port", f"Callbacks arrive at {where}, served by {processes}")
     if server.admin_port is None:
-        yield Row("note", "server.admin_port", "Metrics, /v1 and the inspector share the port of the callbacks")
+        yield Row("note", "server.admin_port", "Metrics share the port of the callbacks")
     else:
         admin = _http(server.host, server.admin_port)
-        yield Row("ok", "server.admin_port", f"Metrics, /v1 and the inspector are at {admin}")
+        yield Row(
+            "ok", "server.admin_port", f"Metrics are at {admin}/metrics, and no longer on the port of the callbacks"
+        )
     if server.api_tokens:
-        yield Row("ok", "server.api_tokens", f"{len(server.api_tokens)} open /v1 and the inspector")
-    else:
-        yield Row("note", "server.api_tokens", "There are none: /v1 and the inspector are off")
+        unused = "Nothing uses them yet: this version has no /v1 and no inspector"
+        yield Row("note", "server.api_tokens", unused)
     body, in_flight = written_size(server.max_body_bytes), written_size(server.max_in_flight_bytes)
     patience = written_duration(server.body_timeout_seconds)
     limits = f"A body may have {body} and take {patience}; beyond {in_flight} at once, requests are answered 503"
@@ -89,18 +90,16 @@ def _http(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port or '(any free port)'}"
 
 
-def _redis(redis: Redis, spool: Spool) -> Iterator[Row]:
+def _redis(redis: Redis) -> Iterator[Row]:
     partitions = "1 partition" if redis.partitions == 1 else f"{redis.partitions} partitions"
     yield Row("ok", "redis.url", f"Everything is in {_redis_place(redis)}, in {partitions}")
     level, promise = _DURABILITY[redis.durability]
     replicas = f", and {redis.wait_replicas} replica(s) have it" if redis.wait_replicas else ""
     yield Row(level, "redis.durability", promise + replicas)
     deadline = written_duration(redis.write_deadline_seconds)
-    bound = written_size(spool.max_bytes)
-    away = (
-        f"What Redis does not take within {deadline} goes to {spool.dir}, up to {bound}; then requests are answered 503"
-    )
-    yield Row("ok", "spool.dir", away)
+    away = f"What Redis does not take within {deadline} is answered 503, so that it comes again"
+    yield Row("ok", "redis.write_deadline", away)
+    yield Row("note", "spool", "This version has no spool yet: while Redis is away, nothing is kept")
 
 
 def _redis_place(redis: Redis) -> str:

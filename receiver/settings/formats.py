@@ -10,7 +10,7 @@ from fractions import Fraction
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from receiver.settings.reading import Reader, WrongValueError, closest
 from receiver.settings.values import DAY, GIB, KIB, MIB, Network, Secret, SecretBytes
@@ -150,12 +150,24 @@ def redis_url(value: Any) -> Secret:
     schemes = ", ".join(f"{scheme}://" for scheme in _REDIS_SCHEMES)
     if parts.scheme not in _REDIS_SCHEMES or not value.startswith(f"{parts.scheme}://"):
         raise WrongValueError(f'is neither "embedded" nor a URL with {schemes}')
+    _check_port(parts)
     # So that what stands after the @ is the server and can be shown to people.
     if value.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1 or parts.fragment:
         raise WrongValueError("has a password that confuses the URL; percent-encode @, /, ? and # in it")
     if not (parts.netloc.rpartition("@")[2] or (parts.scheme == "unix" and parts.path)):
         raise WrongValueError("names no server")
     return Secret(value)
+
+
+def _check_port(parts: SplitResult) -> None:
+    if "," in parts.netloc:  # several sentinels
+        return
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise WrongValueError("has no port from 1 to 65535 after the server's name")
 
 
 def id_key(value: Any) -> SecretBytes:

@@ -1,0 +1,126 @@
+"""HTTP/1 as uvicorn speaks it with httptools, and what it leaves open: limits on the head of a request.
+
+Before a request's head is complete no application is asked, so nothing else can refuse what is endless, endlessly slow
+or no HTTP at all. All of it is answered with a problem, as any other mistake is.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from http import HTTPStatus
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from receiver import metrics
+from receiver.answers import PROBLEM, problem
+
+HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 10.0
+
+#: What asks for another protocol, hop by hop; all of ours is HTTP/1.1, so we go on without (RFC 9110, 7.8).
+_UPGRADE = frozenset({b"upgrade", b"connection", b"http2-settings"})
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    #: Whether what comes next belongs to a head, how much of it came, and what ends the waiting for the rest.
+    _in_head = True
+    _advanced = False  # a head or a body ended in what was just read
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn itself
+        """Begin: the first head has to come in time."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        self._unset_keepalive_if_required()
+        self._advanced = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(400, "malformed_request", "this is not HTTP/1.1")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        if self._in_head and not self._advanced:
+            self._watch_head(len(data))
+
+    def on_headers_complete(self) -> None:
+        """The head is there: hand the request on, unless it has to be read again without its wish to upgrade."""
+        self._in_head = False
+        self._advanced = True
+        self._head_bytes = 0
+        self._stop_waiting()
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes now is the next request's."""
+        self._in_head = True
+        self._advanced = True
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _watch_head(self, size: int) -> None:
+        """Part of a head came, or something between two requests."""
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse(431, "head_too_large", f"more than {HEAD_BYTES} bytes before the body")
+        elif self._head_timer is None and not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        before: RequestResponseCycle | None = self.cycle
+        if before is not None and not before.response_complete:  # its answer goes first
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        elif self._head_bytes:
+            self._refuse(408, "head_too_slow", f"the head of the request took longer than {HEAD_SECONDS:g} s")
+        else:
+            self.transport.close()
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read the request anew as plain HTTP/1.1: the parser passes over the body of one that asks for more."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(405, "method_not_allowed", "this is no proxy")
+            return
+        kept = [(name, value) for name, value in self.headers if name not in _UPGRADE]
+        self.parser = httptools.HttpRequestParser(self)
+        self._in_head = True
+        self.data_received(_head(method, self.url, kept) + rest)
+
+    def _refuse(self, status: int, reason: str, detail: str) -> None:
+        """Answer what never became a request, and hang up."""
+        if self.transport.is_closing():
+            return
+        metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, reason).inc()
+        body = problem(HTTPStatus(status), reason, detail)
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", PROBLEM),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        self.transport.write(STATUS_LINE[status] + _fields(headers) + body)
+        self.transport.close()
+
+
+def _head(method: bytes, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join((method, b" ", url, b" HTTP/1.1\r\n", _fields(headers)))
+
+
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n"
