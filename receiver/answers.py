@@ -4,7 +4,6 @@ A problem says what is wrong and what to look at, with a stable `reason`; never 
 """
 
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 from starlette.types import Send
@@ -23,11 +22,6 @@ async def answer(send: Send, status: int, body: bytes, content_type: bytes, *mor
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def answer_json(send: Send, status: int, value: Any) -> None:
-    """Send a value as JSON."""
-    await answer(send, status, orjson.dumps(value), _JSON)
 
 
 def problem(status: int, reason: str, detail: str) -> bytes:
