@@ -12,7 +12,6 @@ from schemas.errors import CallbackError, PartylineError, StoreError
 
 RETRY_AFTER_SECONDS = 5
 PROBLEM = b"application/problem+json"
-_JSON = b"application/json"
 
 Header = tuple[bytes, bytes]
 
