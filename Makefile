@@ -38,7 +38,7 @@ bench: install ## measure against the floor: bare Starlette that only verifies
 
 lock: install ## resolve the dependencies anew and write requirements.lock
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-strip-extras \
 		--python-version 3.11 --extra embedded --extra dev --output-file requirements.lock --upgrade pyproject.toml
 
 clean: ## remove what the verbs made
