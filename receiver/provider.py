@@ -61,6 +61,9 @@ class Provider(msgspec.Struct, frozen=True):
     #: A callback in our words. Raises ParseError when nothing of it can be read; elements that cannot be read
     #: are `Unreadable`s among the events, so that one bad update does not take a batch with it.
     parse: Callable[[Capture], list[Parsed]]
+    #: A send of ours, registered with us, in our words: the body of a capture of kind `outbound` is the provider's own
+    #: response, or `{"response", "request"}`. Raises ParseError when it is no response of the provider's.
+    register: Callable[[Capture], list[Parsed]]
     #: The account setting that holds the tokens of a GET subscription handshake; None: it has none.
     handshake_setting: str | None = None
 

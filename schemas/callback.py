@@ -15,8 +15,9 @@ from schemas.ids import CaptureId
 Assurance = Literal["signed", "shared_secret", "basic_auth", "url_token", "none"]
 ASSURANCES: tuple[Assurance, ...] = ("signed", "shared_secret", "basic_auth", "url_token", "none")
 
-#: What a capture is of: a provider's callback (registrations and links join in a later layout).
-CaptureKind = Literal["callback"]
+#: What a capture is of: a provider's callback, a send of ours that was registered, or a person's link.
+CaptureKind = Literal["callback", "outbound", "link"]
+CAPTURE_KINDS: tuple[CaptureKind, ...] = ("callback", "outbound", "link")
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

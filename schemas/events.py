@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from schemas.address import Address
-from schemas.ids import EventId
+from schemas.ids import ConversationKey, EventId
 
 Direction = Literal["inbound", "outbound"]
 Kind = Literal["direct", "group", "unknown"]
@@ -47,11 +47,43 @@ class Pointer(msgspec.Struct, frozen=True):
     parts: tuple[str, ...]
 
 
+class Sent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one fact tells of a message of ours as a whole, where its conversation does not say that already.
+
+    A batch is one message to many people, each in a conversation of their own; its roll-up is one.
+    """
+
+    #: The ids that name the whole message; named together they are one.
+    message: tuple[Pointer, ...]
+    #: Everybody it went to, complete; None: not told here.
+    recipients: tuple[Address, ...] | None = None
+    #: How many it went to, where only that is told.
+    count: int | None = None
+    #: How many came to each state, from reports that only count.
+    tally: tuple[tuple[State, int], ...] = ()
+    #: The line it was sent from, for reports that name none.
+    line: Address | None = None
+    #: The group that it went to, and to nobody else: its recipients are that group's members.
+    group: Identity | None = None
+
+
+class Keywords(msgspec.Struct, frozen=True):
+    """By which words, written to which line, people join and leave a group; words in lower case, one or two."""
+
+    line: Address
+    join: tuple[str, ...] | None
+    leave: tuple[str, ...] | None
+
+
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one fact tells about its conversation. The more it leaves out, the more it leaves open."""
 
     #: Decides the conversation; None: only the pointers can, and until they do it is provisional.
     identity: Identity | None = None
+    #: What it belongs to while nothing better is known; made with a setting, not told by the fact.
+    fallback: Identity | None = None
+    #: The one person of a direct conversation whose line only the send tells (`sent.message`, `Sent.line`).
+    contact: Address | None = None
     #: Named together they are one class with one claim.
     pointers: tuple[Pointer, ...] = ()
     #: Only read while no identity is known.
@@ -65,6 +97,16 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     left: tuple[Address, ...] = ()
     #: Pairs of addresses that are one user (phone and user id seen together, old and new number or id).
     same_user: tuple[tuple[Address, Address], ...] = ()
+    #: It is a send of ours that was registered with us: a stronger claim than any report's.
+    registered: bool = False
+    #: Of a message of ours, where identity and pointers do not tell it.
+    sent: Sent | None = None
+    #: What the group is called, as of the fact's time; None: not told here.
+    name: str | None = None
+    #: How people join and leave the group by writing; None: not told here.
+    keywords: Keywords | None = None
+    #: The first words, lower case, of a message that may be somebody joining or leaving a group that way.
+    said: tuple[str, ...] = ()
 
 
 def set_identity(addresses: frozenset[Address]) -> Identity:
@@ -188,6 +230,8 @@ class Members(msgspec.Struct, frozen=True, omit_defaults=True):
     initiated_by: str | None = None
     #: Concluded by us from something else than a member event.
     inferred: bool = False
+    #: It came late, or was known already: nobody was added or removed by it.
+    stale: bool = False
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -345,6 +389,28 @@ class Unreadable(msgspec.Struct, frozen=True):
     reason: str
     path: str
     detail: str
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A person says that two conversations are one."""
+
+    one: ConversationKey
+    other: ConversationKey
+
+
+class Tie(msgspec.Struct, frozen=True):
+    """A person says that two addresses within the capture's account are one user's."""
+
+    one: Address
+    other: Address
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """A person's word on who or what is one, or that taken back. It has no event of its own, only consequences."""
+
+    id: EventId
+    link: Link | Tie
+    undone: bool = False
 
 
 Parsed = Event | Unreadable

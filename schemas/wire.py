@@ -10,13 +10,23 @@ from typing import Any
 import msgspec
 import orjson
 
-from schemas.callback import ASSURANCES, AccountFacts, Assurance, Callback, Capture, Headers
+from schemas.callback import (
+    ASSURANCES,
+    CAPTURE_KINDS,
+    AccountFacts,
+    Assurance,
+    Callback,
+    Capture,
+    CaptureKind,
+    Headers,
+)
 from schemas.clock import format_time, parse_time
 from schemas.errors import ParseError
 from schemas.ids import CaptureId
 
 _facts_decoder = msgspec.json.Decoder(AccountFacts)
 _ASSURANCES: dict[bytes, Assurance] = {word.encode(): word for word in ASSURANCES}
+_KINDS: dict[bytes, CaptureKind] = {word.encode(): word for word in CAPTURE_KINDS}
 _headers_decoder = msgspec.json.Decoder(list[tuple[str, str]])
 _encoder = msgspec.json.Encoder()
 
@@ -32,13 +42,15 @@ CAPTURE_FIELDS = (b"id", b"provider", b"account", b"kind", b"received_at", b"ass
 QUARANTINE_FIELDS = (b"id", b"provider", b"account", b"received_at", b"reason", b"headers", b"facts", b"body")
 
 
-def encode_capture(identifier: CaptureId, callback: Callback, facts: bytes) -> list[bytes]:
+def encode_capture(
+    identifier: CaptureId, callback: Callback, facts: bytes, kind: CaptureKind = "callback"
+) -> list[bytes]:
     """The values of one entry of the capture log. `facts` as `encode_facts` gives it."""
     return [
         identifier.encode(),
         callback.provider.encode(),
         callback.account.encode(),
-        b"callback",
+        kind.encode(),
         format_time(callback.received_at).encode(),
         callback.assurance.encode(),
         encode_headers(callback.headers),
@@ -50,7 +62,8 @@ def encode_capture(identifier: CaptureId, callback: Callback, facts: bytes) -> l
 def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:
     """One entry of the capture log. ParseError names the field that is missing or damaged."""
     try:
-        if fields[b"kind"] != b"callback":
+        kind = _KINDS.get(fields[b"kind"])
+        if kind is None:
             raise ParseError("capture.kind", "not a kind of ours")
         received_at = parse_time(fields[b"received_at"].decode())
         if received_at is None:
@@ -60,7 +73,7 @@ def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:
             raise ParseError("capture", "damaged: an assurance that there is not")
         return Capture(
             id=CaptureId(fields[b"id"].decode()),
-            kind="callback",
+            kind=kind,
             provider=fields[b"provider"].decode(),
             account=fields[b"account"].decode(),
             received_at=received_at,
