@@ -1,51 +1,89 @@
 """The record of one conversation: what is known of it, and what subscribers are shown. Pure.
 
-A record is made and changed only by `absorb`, from a fact's evidence; it never shrinks.
+Each key has a record of its own, made and changed only by `absorb`, from the evidence of the facts that belong to just
+that key; it never shrinks. What has merged is looked at together, by `together`, so that a merge can be undone.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
-from correlator.identity import POINTER, Decision
+from correlator.identity import GROUP_ID, POINTER, kind_of, strength_of
 from correlator.members import Roster
+from correlator.records import Record
+from correlator.users import shown
 from schemas.address import Address, is_phone
-from schemas.events import Evidence, Kind
+from schemas.events import Evidence, Identity, Kind
 from schemas.ids import ConversationKey, Scope
 
+#: The strength of a key that nothing is known of but a person's link.
+UNHEARD_OF: Final = -1
 
-class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
+
+class Title(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """What a group is called since `at` (Unix milliseconds); at the same time the greater name wins."""
+
+    at: int
+    name: str
+
+
+class Conversation(Record, frozen=True, omit_defaults=True):
     """What Redis keeps of one conversation; the key is not in it, it is under it."""
 
     kind: Kind
     #: What the key was derived from, see `correlator.identity`: a constant of the key.
     strength: int
+    #: `provider/name` of its account.
+    account: str = ""
     provisional: bool = False
     #: The addresses that the key itself was derived from, own ones included; None for group ids and pointers.
     parts: tuple[Address, ...] | None = None
+    #: The provider's id of the group, where that is what the key was derived from.
+    group: str | None = None
+    title: Title | None = None
     #: Those of its addresses that are known to be ours.
     lines: tuple[Address, ...] = ()
     #: Who is in it, where the key does not say so.
     roster: Roster = Roster()
-    #: The phone to show for a user id.
-    phones: dict[Address, Address] = {}
+    #: Addresses that were named as one user in it.
+    ties: tuple[tuple[Address, Address], ...] = ()
+    #: Keys that are the same user's (rule 4), and keys that a person says are the same conversation.
+    users: tuple[ConversationKey, ...] = ()
+    links: tuple[ConversationKey, ...] = ()
+    #: Of a provisional one: the pointer or event that its key was derived from.
+    anchor: ConversationKey | None = None
     #: The key this one resolves to, once merged.
     merged_into: ConversationKey | None = None
-    #: The keys under which something was published that resolve to this one.
-    merged: tuple[ConversationKey, ...] = ()
+    #: No event was published under this key: it was merged when it was first heard of.
+    unseen: bool = False
+
+    @property
+    def expires(self) -> bool:
+        """Only what was never identified goes, and what nothing was ever published under."""
+        return self.provisional and not self.links
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the key was derived from what decides a conversation."""
+        return self.strength > POINTER
+
+    @property
+    def same(self) -> dict[Address, Address]:
+        """The address to show for those that are one user."""
+        return shown(self.ties) if self.ties else {}
 
     @property
     def members(self) -> frozenset[Address]:
-        """Everybody known to be in it, own lines included, as the provider names them."""
-        return frozenset(self.parts) if self.parts is not None else self.roster.members(self.phones)
+        """Everybody known to be in it, own lines included, each user once."""
+        same = self.same
+        return self.roster.members(same).union(same.get(part, part) for part in self.parts or ())
 
     @property
     def people(self) -> tuple[Address, ...] | None:
         """The participants: everybody but our own lines, sorted; None while nobody is known."""
         members = self.members
-        if not members:
-            return None
-        return tuple(sorted({self.phones.get(address, address) for address in members.difference(self.lines)}))
+        return tuple(sorted(members.difference(self.lines))) if members else None
 
     @property
     def fully_known(self) -> bool:
@@ -58,92 +96,99 @@ class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(line for line in self.lines if is_phone(line)) or self.lines
 
 
-_decoder = msgspec.json.Decoder(Conversation)
-_encoder = msgspec.json.Encoder()
+def identified(identity: Identity, account: str) -> Conversation:
+    """The record of an identity's key that is heard of for the first time."""
+    strength = strength_of(identity)
+    grouped = strength == GROUP_ID
+    parts = None if grouped else tuple(sorted({Address(part) for part in identity.parts}))
+    group = identity.parts[-1] if grouped else None
+    return Conversation(kind_of(identity), strength, account, parts=parts, group=group, unseen=True)
 
 
-def encode(conversation: Conversation) -> bytes:
-    """The record as Redis keeps it."""
-    return _encoder.encode(conversation)
+def provisional(kind: Kind, anchor: ConversationKey | None, key: ConversationKey, account: str) -> Conversation:
+    """The record of a provisional key; its anchor is left out where it is the key itself."""
+    anchor = None if anchor == key else anchor
+    return Conversation(kind, POINTER, account, provisional=True, anchor=anchor, unseen=True)
 
 
-def decode(data: bytes) -> Conversation:
-    """What `encode` made."""
-    return _decoder.decode(data)
-
-
-def absorb(
-    known: Conversation | None,
-    decision: Decision,
-    evidence: Evidence,
-    account_lines: frozenset[Address],
-    at: int,
-) -> Conversation:
-    """The record after one fact; `known` itself when the fact tells nothing new.
+def absorb(before: Conversation, evidence: Evidence, account_lines: frozenset[Address], at: int) -> Conversation:
+    """The record after one fact; `before` itself when the fact tells nothing new.
 
     Args:
-        known: the record so far, None for the first fact.
-        decision: what the fact's evidence decides.
+        before: the record so far.
         evidence: what the fact tells.
         account_lines: the account's configured lines, from the capture.
         at: the fact's time, Unix milliseconds.
     """
-    before = known or _open(decision, evidence)
-    roster = before.roster
+    roster, title = before.roster, before.title
     if before.parts is None:
         roster = roster.with_list(evidence.listed or (), at)
         roster = roster.with_deltas(evidence.joined, at, out=False).with_deltas(evidence.left, at, out=True)
-    phones = _with_phones(before.phones, evidence)
+        if evidence.name and Title(at, evidence.name) > (title or Title(-1, "")):
+            title = Title(at, evidence.name)
+    ties = _with_ties(before.ties, evidence.same_user)
     # A line that any fact ever named is one of its lines, gone or not, in whatever order that was told.
     named = before.parts or (*(evidence.listed or ()), *evidence.joined, *evidence.left)
     lines = frozenset(before.lines).union(evidence.lines, account_lines.intersection(named))
-    if roster is before.roster and phones is before.phones and len(lines) == len(before.lines):
+    if roster is before.roster and title is before.title and ties is before.ties and len(lines) == len(before.lines):
         return before
-    return msgspec.structs.replace(before, roster=roster, phones=phones, lines=tuple(sorted(lines)))
+    return msgspec.structs.replace(before, roster=roster, title=title, ties=ties, lines=tuple(sorted(lines)))
 
 
-def join(one: Conversation, other: Conversation) -> Conversation:
-    """A provisional conversation with what another knew that merges into it; in either order the same."""
-    roster = one.roster.joined(other.roster)
-    phones = {user: max(one.phones.get(user, phone), phone) for user, phone in other.phones.items()}
-    lines = tuple(sorted({*one.lines, *other.lines}))
-    return msgspec.structs.replace(one, roster=roster, phones={**one.phones, **phones}, lines=lines)
+def _with_ties(
+    known: tuple[tuple[Address, Address], ...], told: tuple[tuple[Address, Address], ...]
+) -> tuple[tuple[Address, Address], ...]:
+    return known if set(known).issuperset(told) else tuple(sorted({*known, *told}))
 
 
-def redirect(kind: Kind, target: ConversationKey, *, announced: bool) -> Conversation:
-    """The record of a merged key. One that nothing was ever published under need not be kept for ever."""
-    return Conversation(kind, POINTER, provisional=not announced, merged_into=target)
+def together(survivor: Conversation, others: Sequence[Conversation]) -> Conversation:
+    """What several records that are one conversation say of it; in any order the same."""
+    if not others:
+        return survivor
+    every = (survivor, *others)
+    parts = {part for one in every for part in one.parts or ()}
+    roster = survivor.roster
+    for other in others:
+        roster = roster.joined(other.roster)
+    return msgspec.structs.replace(
+        survivor,
+        parts=tuple(sorted(parts)) if survivor.parts is not None else None,
+        roster=roster if survivor.parts is not None else _with_parts(roster, parts),
+        title=max((one.title for one in every if one.title), default=None),
+        lines=tuple(sorted({line for one in every for line in one.lines})),
+        ties=tuple(sorted({tie for one in every for tie in one.ties})),
+    )
 
 
-def _open(decision: Decision, evidence: Evidence) -> Conversation:
-    identity = evidence.identity
-    parts = None
-    if identity is not None and identity.kind != "group":
-        parts = tuple(sorted({Address(part) for part in identity.parts}))
-    return Conversation(decision.kind, decision.strength, decision.provisional, parts)
+def _with_parts(roster: Roster, parts: set[Address]) -> Roster:
+    """A group known by its id, linked with one known by its members: these were seen in it, at no known time."""
+    return roster.with_deltas(sorted(parts), 0, out=False)
 
 
-def _with_phones(phones: dict[Address, Address], evidence: Evidence) -> dict[Address, Address]:
-    """Remember the phone of a user id; of two phones seen for one, the greater, whatever came first."""
-    for one, other in evidence.same_user:
-        if is_phone(one) == is_phone(other):
-            continue
-        phone, user = (one, other) if is_phone(one) else (other, one)
-        if phones.get(user, Address("")) < phone:
-            phones = {**phones, user: phone}
-    return phones
+def redirect(before: Conversation, target: ConversationKey, *, announced: bool) -> Conversation:
+    """The record of a merged provisional key. One that nothing was ever published under need not be kept for ever."""
+    return Conversation(
+        before.kind,
+        POINTER,
+        before.account,
+        provisional=not announced,
+        links=before.links,
+        anchor=before.anchor,
+        merged_into=target,
+        unseen=not announced,
+    )
 
 
 def show(conversation: Conversation, key: ConversationKey, scope: Scope) -> dict[str, Any]:
     """`data.conversation` of the envelope."""
     people = conversation.people
-    shown: dict[str, Any] = {
+    data: dict[str, Any] = {
         "key": key,
         "kind": conversation.kind,
         "participants": people,
         "lines": conversation.shown_lines,
     }
     if people and conversation.fully_known:
-        shown["audience"] = scope.audience(people)
-    shown["provisional"] = conversation.provisional
-    return shown
+        data["audience"] = scope.audience(people)
+    data["provisional"] = conversation.provisional
+    return data

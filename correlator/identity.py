@@ -8,34 +8,37 @@ what rule 5 says.
    Of merged nodes the strongest survives, then the smallest key; both are constants of the key.
 2. **Pointers** serve only facts without an identity. Pointers that any fact names together are one class. The
    identities of all facts that name one of its pointers claim the class; a registered send is stronger than a
-   report, then the smaller surviving key. The claimants themselves stay apart: weak evidence never joins.
+   report, a report than a setting (`fallback`), then the smaller key. A fact that knows only the contact claims the
+   pair with each line that the send was registered from. The claimants themselves stay apart: weak evidence never
+   joins.
 3. **Direct and group never mix.** A fact that says it is of one kind is only served by a claim of that kind; failing
    that it is provisional. Its kind enters its provisional key, so that such a key never comes to resolve to the other
    kind. It is also the weakest claim of its class, for the facts that say nothing. Without any claim at all
    the provisional key is that of the class's smallest pointer, or of the event if there is no pointer.
 4. **Users**, within an account. Two user ids tied are one user, and so are two phones. A phone and the user id
    it is seen with are one user. Per line, all direct conversations with one user are one. Whatever is not a phone
-   counts as a user id; sets and groups are never touched by this.
+   counts as a user id; groups are never touched by this, nor is what does not say which of its ends is our line.
 5. **Recycled phones.** From the fact on that shows a phone with a second user id, tied to the first by no tie between
    ids, the phone is in doubt: it links nothing further, and facts that know their user by that phone alone have
    no identity (they are direct, and pointers may serve them). What had merged stays. Which of the two ids came first is
    the one thing that arrival decides.
 6. **Links** of a person merge nodes, across accounts too, but not direct with group: such a link is refused, and so
    is one of a key that nothing ever had. A link between a provisional conversation and an identity is its strongest
-   claim; between two provisional ones it makes them one class. Ties of addresses count like those that facts
-   show. Undone, a link is as if it had never been.
+   claim; between two provisional ones it makes them one class, within an account. Ties of addresses count like those
+   that facts show. Undone, a link is as if it had never been.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from math import inf
 from typing import Final, NamedTuple, get_args
 
 import msgspec
 
-from correlator.users import Classes, Users
+from correlator.users import Classes, Users, reading
 from schemas.address import Address
-from schemas.events import Evidence, Identity, Kind, Pointer
+from schemas.events import Evidence, Identity, Kind, Link, Pointer, Tie, pair_identity
 from schemas.ids import ConversationKey, EventId, Scope
 
 # What a key was derived from, weakest first: a constant of the key, never of arrival.
@@ -49,9 +52,10 @@ _LARGEST_DIRECT: Final = 2
 
 # Who claims a class of pointers, weakest first.
 BY_HINT: Final = 0
-BY_REPORT: Final = 1
-BY_SEND: Final = 2
-BY_PERSON: Final = 3
+BY_SETTING: Final = 1
+BY_REPORT: Final = 2
+BY_SEND: Final = 3
+BY_PERSON: Final = 4
 
 
 # --- one fact ---------------------------------------------------------------------------------------------
@@ -69,6 +73,10 @@ class Decision(msgspec.Struct, frozen=True):
     provisional: bool
     #: The keys of all its pointers, sorted, distinct.
     pointers: tuple[ConversationKey, ...]
+    #: Of a provisional key: the pointer or event that it was derived from.
+    anchor: ConversationKey | None = None
+    #: The key of what it belongs to while nothing better is known.
+    fallback: ConversationKey | None = None
 
 
 def decide(scope: Scope, event_id: EventId, evidence: Evidence, *, in_doubt: bool = False) -> Decision:
@@ -85,9 +93,19 @@ def decide(scope: Scope, event_id: EventId, evidence: Evidence, *, in_doubt: boo
     pointers = tuple(sorted({pointer_key(scope, pointer) for pointer in evidence.pointers}))
     if identity is None or in_doubt:
         anchor = pointers[0] if pointers else event_key(scope, event_id)
-        return Decision(provisional_key(scope, anchor, kind), POINTER, kind, True, pointers)
-    key = scope.conversation(identity.kind, identity.parts)
-    return Decision(key, _STRENGTHS[identity.kind], kind, False, pointers)
+        fallback = None if evidence.fallback is None or in_doubt else identity_key(scope, evidence.fallback)
+        return Decision(provisional_key(scope, anchor, kind), POINTER, kind, True, pointers, anchor, fallback)
+    return Decision(identity_key(scope, identity), strength_of(identity), kind, False, pointers)
+
+
+def identity_key(scope: Scope, identity: Identity) -> ConversationKey:
+    """The key of the conversation that an identity decides."""
+    return scope.conversation(identity.kind, identity.parts)
+
+
+def strength_of(identity: Identity) -> int:
+    """How strong a key derived from it is: what survives a merge."""
+    return _STRENGTHS[identity.kind]
 
 
 def pointer_key(scope: Scope, pointer: Pointer) -> ConversationKey:
@@ -116,36 +134,27 @@ def kind_of(identity: Identity) -> Kind:
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """One provider fact, as far as identity goes. `registered`: it is a send that was registered with us."""
+    """One provider fact, as far as identity goes."""
 
     id: EventId
     scope: Scope
     evidence: Evidence
-    registered: bool = False
 
 
-class Link(msgspec.Struct, frozen=True):
-    """A person says that two conversations are one."""
-
-    one: ConversationKey
-    other: ConversationKey
-
-
-class Tie(msgspec.Struct, frozen=True):
-    """A person says that two addresses within an account are one user's."""
+class Tied(msgspec.Struct, frozen=True):
+    """A person's tie of two addresses, with the account that they are of."""
 
     scope: Scope
-    one: Address
-    other: Address
+    tie: Tie
 
 
 class Unlink(msgspec.Struct, frozen=True):
     """A person takes exactly that link or tie back."""
 
-    link: Link | Tie
+    link: Link | Tied
 
 
-Entry = Fact | Link | Tie | Unlink
+Entry = Fact | Link | Tied | Unlink
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -194,9 +203,9 @@ class _Finding(NamedTuple):
     decision: Decision
 
 
-def _in_force(history: Sequence[Entry]) -> list[tuple[int, Fact | Link | Tie]]:
+def _in_force(history: Sequence[Entry]) -> list[tuple[int, Fact | Link | Tied]]:
     """What holds at the end, each with the place where it first stood: no repetition, no link taken back."""
-    first: dict[Fact | Link | Tie, int] = {}
+    first: dict[Fact | Link | Tied, int] = {}
     for at, entry in enumerate(history):
         if isinstance(entry, Unlink):
             first.pop(entry.link, None)
@@ -215,22 +224,27 @@ def _account(scope: Scope) -> _Account:
     return (scope.provider, scope.account)
 
 
-def _accounts(entries: Iterable[tuple[int, Fact | Link | Tie]]) -> dict[_Account, Users]:
+def _accounts(entries: Iterable[tuple[int, Fact | Link | Tied]]) -> dict[_Account, Users]:
     ties: dict[_Account, list[tuple[int, Address, Address]]] = defaultdict(list)
-    lines: dict[_Account, set[Address]] = defaultdict(set)
     for at, entry in entries:
-        if isinstance(entry, Tie):
-            ties[_account(entry.scope)].append((at, entry.one, entry.other))
+        if isinstance(entry, Tied):
+            ties[_account(entry.scope)].append((at, entry.tie.one, entry.tie.other))
         elif isinstance(entry, Fact):
             ties[_account(entry.scope)].extend((at, *pair) for pair in entry.evidence.same_user)
-            lines[_account(entry.scope)].update(entry.evidence.lines)
-    return {account: Users(ties[account], lines[account]) for account in ties}
+    return {account: Users(told) for account, told in ties.items()}
 
 
 def _decide_among(users: Users, at: int, fact: Fact) -> Decision:
-    identity = fact.evidence.identity
-    in_doubt = identity is not None and at >= users.doubted_at(identity)
-    return decide(fact.scope, fact.id, fact.evidence, in_doubt=in_doubt)
+    return decide(fact.scope, fact.id, fact.evidence, in_doubt=at >= _doubted_at(users, fact.evidence))
+
+
+def _deciding(evidence: Evidence) -> Identity | None:
+    return evidence.identity or evidence.fallback
+
+
+def _doubted_at(users: Users, evidence: Evidence) -> float:
+    ends = reading(_deciding(evidence), evidence.lines)
+    return inf if ends is None else users.doubted(ends[1])
 
 
 # --- nodes, classes of pointers, claims (rules 1, 2, 3 and 6) ---------------------------------------------
@@ -244,20 +258,42 @@ class _Claim(NamedTuple):
 
 
 _Claims = Mapping[ConversationKey, Sequence[_Claim]]
+#: By the key of a message's pointer: the lines that it was registered as sent from.
+_Lines = Mapping[ConversationKey, set[Address]]
+
+
+def _registered_lines(findings: Iterable[_Finding]) -> _Lines:
+    lines: dict[ConversationKey, set[Address]] = defaultdict(set)
+    for _, fact, _ in findings:
+        sent = fact.evidence.sent
+        if sent is not None and sent.line is not None:
+            lines[pointer_key(fact.scope, sent.message[0])].add(sent.line)
+    return lines
+
+
+def _completed(scope: Scope, evidence: Evidence, lines: _Lines) -> list[Identity]:
+    """The pairs of a fact's contact with each line that its message was sent from."""
+    if evidence.contact is None or evidence.sent is None:
+        return []
+    known = lines.get(pointer_key(scope, evidence.sent.message[0]), ())
+    return [pair_identity(line, evidence.contact) for line in sorted(known)]
 
 
 class _Board:
     """Everything a history names, and what stands for what."""
 
     def __init__(self, findings: Sequence[_Finding]) -> None:
-        #: Identities.
-        self._nodes = {found.key: found for _, _, found in findings if not found.provisional}
-        self._merged: Classes[ConversationKey] = Classes(lambda key: (-self._nodes[key].strength, key))
+        #: Identities, each with its kind and strength.
+        self._nodes: dict[ConversationKey, tuple[Kind, int]] = {}
+        self._merged: Classes[ConversationKey] = Classes(lambda key: (-self._nodes[key][1], key))
         #: Pointers, and events without any. A claim on one is a claim on its class.
         self._anchors: Classes[ConversationKey] = Classes()
         self._claims: list[tuple[ConversationKey, _Claim]] = []
         #: Each provisional key, and what it is of: anchor and kind.
         self._named: dict[ConversationKey, tuple[ConversationKey, Kind]] = {}
+        #: The account of each anchor.
+        self._of: dict[ConversationKey, _Account] = {}
+        self._lines = _registered_lines(findings)
         for _, fact, decision in findings:
             anchors = decision.pointers
             if decision.provisional and not anchors:
@@ -265,35 +301,56 @@ class _Board:
             for anchor in anchors:
                 self._name(fact.scope, anchor)
                 self._anchors.join(anchors[0], anchor)
-                self._claim(anchor, fact, decision)
+            for claim in self._claims_of(fact, decision):
+                self._claims.extend((anchor, claim) for anchor in anchors)
         self._own = {of: key for key, of in self._named.items()}
 
     def _name(self, scope: Scope, anchor: ConversationKey) -> None:
+        self._of[anchor] = _account(scope)
         for kind in get_args(Kind):
             self._named[provisional_key(scope, anchor, kind)] = (anchor, kind)
 
-    def _claim(self, anchor: ConversationKey, fact: Fact, decision: Decision) -> None:
+    def _claims_of(self, fact: Fact, decision: Decision) -> Iterable["_Claim"]:
+        """What one fact says of the class of its pointers; opens the nodes that it speaks of."""
+        evidence = fact.evidence
         if not decision.provisional:
-            rank = BY_SEND if fact.registered else BY_REPORT
-            self._claims.append((anchor, _Claim(rank, decision.kind, decision.key)))
-        elif decision.kind != "unknown":
-            self._claims.append((anchor, _Claim(BY_HINT, decision.kind, None)))
+            self._nodes[decision.key] = (decision.kind, decision.strength)
+            yield _Claim(BY_SEND if evidence.registered else BY_REPORT, decision.kind, decision.key)
+            return
+        if decision.kind != "unknown":
+            yield _Claim(BY_HINT, decision.kind, None)
+        if decision.fallback is not None and evidence.fallback is not None:
+            yield self._opened(BY_SETTING, evidence.fallback, decision.fallback)
+        for pair in _completed(fact.scope, evidence, self._lines):
+            yield self._opened(BY_SEND, pair, identity_key(fact.scope, pair))
+
+    def _opened(self, rank: int, identity: Identity, key: ConversationKey) -> "_Claim":
+        self._nodes[key] = (kind_of(identity), strength_of(identity))
+        return _Claim(rank, kind_of(identity), key)
 
     def merge_users(self, findings: Iterable[_Finding], accounts: Mapping[_Account, Users]) -> None:
         """Merge each line's direct conversations with one user, but for what came after a phone fell in doubt."""
         threads: dict[tuple[str, ...], dict[ConversationKey, tuple[int, float]]] = defaultdict(dict)
         for at, fact, decision in findings:
-            account, identity = _account(fact.scope), fact.evidence.identity
-            if identity is None or decision.provisional:
-                continue
+            account = _account(fact.scope)
             users = accounts[account]
-            for line, contact in users.readings(identity):
-                thread = threads[(*account, line, users.user(contact))]
-                thread.setdefault(decision.key, (at, users.doubted_at(identity)))
+            for identity, lines in self._decided(fact, decision):
+                if ends := reading(identity, lines):
+                    thread = threads[(*account, ends[0], users.user(ends[1]))]
+                    thread.setdefault(identity_key(fact.scope, identity), (at, users.doubted(ends[1])))
         for thread in threads.values():
             for (one, (at, until)), (other, (other_at, other_until)) in combinations(thread.items(), 2):
                 if max(at, other_at) < min(until, other_until):
                     self._merged.join(one, other)
+
+    def _decided(self, fact: Fact, decision: Decision) -> Iterable[tuple[Identity, tuple[Address, ...]]]:
+        """The identities that a fact speaks of, each with those of its parts that the fact says are ours."""
+        deciding = _deciding(fact.evidence)
+        if deciding is not None and not (decision.provisional and decision.fallback is None):
+            yield deciding, fact.evidence.lines
+        if decision.provisional:
+            for pair in _completed(fact.scope, fact.evidence, self._lines):
+                yield pair, tuple(Address(part) for part in pair.parts if part != fact.evidence.contact)
 
     def link(self, link: Link) -> bool:
         """Do what a person says; False where that must not be."""
@@ -307,6 +364,8 @@ class _Board:
         if not anchors:
             self._merged.join(*identities)
         elif not identities:
+            if self._of[anchors[0]] != self._of[anchors[1]]:
+                return False
             self._anchors.join(*anchors)
         else:
             claim = _Claim(BY_PERSON, self._kind(identities[0]), identities[0])
@@ -314,7 +373,7 @@ class _Board:
         return True
 
     def _kind(self, key: ConversationKey) -> Kind:
-        return self._nodes[key].kind if key in self._nodes else self._named[key][1]
+        return self._nodes[key][0] if key in self._nodes else self._named[key][1]
 
     def survivors(self, keys: Iterable[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
         """What each key resolves to, once everything is on the board."""
@@ -331,11 +390,10 @@ class _Board:
         if not fitting:
             return self._own[anchor, kind]
         strongest = max(claim.rank for claim in fitting)
-        return min(
-            self._own[anchor, claim.kind] if claim.key is None else self._merged.find(claim.key)
-            for claim in fitting
-            if claim.rank == strongest
-        )
+        identities = [claim.key for claim in fitting if claim.rank == strongest and claim.key is not None]
+        if identities:
+            return self._merged.find(min(identities))
+        return min(self._own[anchor, claim.kind] for claim in fitting if claim.rank == strongest)
 
     def outcomes(self, survivors: Mapping[ConversationKey, ConversationKey]) -> dict[ConversationKey, Outcome]:
         """The survivors, each with what resolves to it."""

@@ -1,256 +1,321 @@
-"""Folds events into the records they concern, and says what each event belongs to and what has merged. Pure.
+"""Folds facts into the records they concern, and says what each belongs to and what follows from it. Pure.
 
-A ledger holds records as they were read, and as they become while the events of a batch are folded in, one after the
-other. It never guesses: a record that was not read yet is a `MissingRecords`, and the batch is folded anew once it was.
+The order of one folding is always the same: who is who, which conversation, what becomes of the message it is about,
+where keys lead now, what is known of the conversation; last, what readers must be told.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from correlator import conversation as records
-from correlator.conversation import Conversation
-from correlator.identity import POINTER, Decision
-from correlator.pointers import PointerClass, joined
+from correlator import rollup as rollups
+from correlator.acquaintance import Acquaintance
+from correlator.circles import Account, Circle, Order
+from correlator.classes import PointerClasses
+from correlator.clusters import Clusters, Followers
+from correlator.conversation import UNHEARD_OF, Conversation, absorb, identified, provisional
+from correlator.copies import Recent, Telling, saw
+from correlator.groups import Groups
+from correlator.identity import BY_SEND, Decision, identity_key, kind_of, pointer_key
+from correlator.pointers import Claim, PointerClass, claims_of
+from correlator.records import Name, Record, Records, Write, decode
+from correlator.rollup import Rollup
+from correlator.users import reading
 from schemas.address import Address
-from schemas.events import Evidence, Kind
-from schemas.ids import ConversationKey, Scope
+from schemas.events import (
+    ConversationMerged,
+    Event,
+    EventBody,
+    Evidence,
+    Identity,
+    Link,
+    Linked,
+    MessageOutbound,
+    MessageReceived,
+    MessageStatus,
+    Pointer,
+    pair_identity,
+)
+from schemas.ids import ConversationKey, EventId, Scope
+
+KINDS: dict[str, type[Record]] = {
+    kind.__name__: kind for kind in (Conversation, PointerClass, Circle, Account, Followers, Rollup, Recent)
+}
 
 
-class Name(NamedTuple):
-    """Which record: of a conversation, or of a class of pointers."""
+class Fact(NamedTuple):
+    """An event that concerns a conversation, with what surrounds it in its capture and in the log."""
 
-    space: str
-    key: ConversationKey
-
-
-CONVERSATION, POINTERS = "conversation", "pointers"
-
-Record = Conversation | PointerClass
-
-_pointers_decoder = msgspec.json.Decoder(PointerClass)
-_encoder = msgspec.json.Encoder()
-
-
-class MissingRecords(Exception):
-    """Records that have to be read before the events can be folded."""
-
-    def __init__(self, names: set[Name]) -> None:
-        super().__init__(names)
-        self.names = names
+    scope: Scope
+    event: Event
+    evidence: Evidence
+    order: Order
+    #: When it happened, and when it was received, Unix milliseconds.
+    at: int
+    received_at: int
+    #: The account's configured lines.
+    lines: frozenset[Address]
+    copy_window_milliseconds: int
 
 
-class Merge(NamedTuple):
-    """Keys under which something was published came to resolve to `subject`; `merged` is every key that does."""
+class Told(NamedTuple):
+    """Something that readers must be told because of a fact, as an event of its own."""
 
+    #: `merged`, `members`, `settings`: what the event's id says beside its cause's.
+    word: str
     subject: ConversationKey
     conversation: Conversation
-    merged: tuple[ConversationKey, ...]
+    body: EventBody
+    #: Keys on whose channels it is published as well.
+    also: tuple[ConversationKey, ...] = ()
 
 
 class Folded(NamedTuple):
-    """What one event belongs to, and what its evidence has merged."""
+    """What one fact belongs to, what it says in the light of what is known, and what follows from it."""
 
     subject: ConversationKey
     conversation: Conversation
-    merges: list[Merge]
-
-
-class Write(NamedTuple):
-    """What has to become of one record: from the bytes expected (empty: absent) to those to set."""
-
-    expected: bytes
-    data: bytes
-    #: Whether it goes when nobody uses it any more.
-    expires: bool
+    body: EventBody
+    rollup: dict[str, Any] | None
+    copy_of: EventId | None
+    told: list[Told]
 
 
 class Ledger:
-    """The records of one batch."""
+    """The records of one batch, and what facts make of them."""
 
     def __init__(self, read: Mapping[Name, bytes | None]) -> None:
         """`read`: records as Redis has them, None for those it does not have."""
-        self._read = read
-        self._records: dict[Name, Record | None] = {}
-        #: What Redis will have once the commits before are written.
-        self._bytes: dict[Name, bytes] = {}
-        #: Records used since the last commit, and what it will find there.
-        self._used: dict[Name, bytes] = {}
-
-    # --- folding ---
-
-    def fold(
-        self,
-        scope: Scope,
-        decision: Decision,
-        evidence: Evidence,
-        lines: frozenset[Address],
-        at: int,
-        *,
-        remember: bool,
-    ) -> Folded:
-        """Fold one event in.
-
-        Args:
-            scope: of its account.
-            decision: what its evidence decides.
-            evidence: what it tells.
-            lines: the account's configured lines.
-            at: its time, Unix milliseconds.
-            remember: whether its ids may be what a later fact knows its conversation by.
-        """
-        if not decision.pointers or not (remember or decision.provisional):
-            subject = self._survivor(decision.key)
-            return Folded(subject, self._absorb(subject, decision, evidence, lines, at), [])
-        known = self._join(decision)
-        if decision.provisional:
-            # Its own key may lead on for good, although the class that knew why has expired since.
-            subject = self._survivor(known.serve(scope, decision.kind, self._survivor))
-        else:
-            subject = self._survivor(decision.key)
-        self._absorb(subject, decision, evidence, lines, at)
-        merges = self._send_on(scope, known)
-        return Folded(subject, self._known(subject), merges)
-
-    def _absorb(
-        self, subject: ConversationKey, decision: Decision, evidence: Evidence, lines: frozenset[Address], at: int
-    ) -> Conversation:
-        before = self._conversation(subject)
-        if before is not None and decision.provisional and not before.provisional:
-            # Who serves it is a matter of claims, and those may change: it adds nothing to what it is served by.
-            after = before
-        else:
-            after = records.absorb(before, decision, evidence, lines, at)
-        self._set(Name(CONVERSATION, subject), after)
-        return after
-
-    def _join(self, decision: Decision) -> PointerClass:
-        """The class of the fact's pointers, with the fact in it."""
-        roots = {self._root(pointer) for pointer in decision.pointers}
-        classes = [known for root in sorted(roots) if (known := self._pointer_class(root)) is not None]
-        after = joined(classes, decision)
-        self._set(Name(POINTERS, after.root), after)
-        for member in {*roots, *decision.pointers} - {after.root}:
-            self._set(Name(POINTERS, member), PointerClass(leads_to=after.root))
-        return after
-
-    def _send_on(self, scope: Scope, known: PointerClass) -> list[Merge]:
-        """Have each provisional key of a class lead to where its kind belongs now."""
-        announced: dict[ConversationKey, list[ConversationKey]] = {}
-        for key, kind in known.wanted:
-            target = known.serve(scope, kind, self._survivor)
-            if key == target:
-                continue
-            self._open(known.own(scope), target)
-            if self._lead(key, target, kind):
-                announced.setdefault(target, []).append(key)
-        return [self._merge(target, keys) for target, keys in sorted(announced.items())]
-
-    def _lead(self, key: ConversationKey, target: ConversationKey, kind: Kind) -> bool:
-        """Lead a key to its target; whether something was published under it, so that readers must be told."""
-        before = self._conversation(key)
-        if before is not None and before.merged_into == target:
-            return False
-        announced = before is not None and not (before.merged_into and before.provisional)
-        if before is not None and before.merged_into:
-            self._take_back(before.merged_into, key)
-        elif before is not None:
-            self._hand_over(before, target)
-        self._set(Name(CONVERSATION, key), records.redirect(kind, target, announced=announced))
-        return announced
-
-    def _open(self, own: Mapping[ConversationKey, Kind], target: ConversationKey) -> None:
-        """See that there is a record to lead to: the class's own provisional conversation may not be there yet."""
-        if target in own and self._conversation(target) is None:
-            self._set(Name(CONVERSATION, target), Conversation(own[target], POINTER, provisional=True))
-
-    def _hand_over(self, conversation: Conversation, target: ConversationKey) -> None:
-        """What a provisional conversation knew goes along, but only into another provisional one."""
-        into = self._known(target)
-        if into.provisional:
-            self._set(Name(CONVERSATION, target), records.join(into, conversation))
-
-    def _take_back(self, target: ConversationKey, key: ConversationKey) -> None:
-        conversation = self._conversation(target)
-        if conversation is not None and key in conversation.merged:
-            left = tuple(merged for merged in conversation.merged if merged != key)
-            self._set(Name(CONVERSATION, target), msgspec.structs.replace(conversation, merged=left))
-
-    def _merge(self, target: ConversationKey, keys: list[ConversationKey]) -> Merge:
-        conversation = self._known(target)
-        merged = tuple(sorted({*conversation.merged, *keys}))
-        self._set(Name(CONVERSATION, target), msgspec.structs.replace(conversation, merged=merged))
-        return Merge(target, self._known(target), merged)
-
-    # --- records ---
-
-    def _survivor(self, key: ConversationKey) -> ConversationKey:
-        """Follow redirects; their chain is short and has an end, because a merge goes to the survivor."""
-        while (known := self._conversation(key)) is not None and known.merged_into:
-            key = known.merged_into
-        return key
-
-    def _root(self, pointer: ConversationKey) -> ConversationKey:
-        while (known := self._pointer_class(pointer)) is not None and known.leads_to:
-            pointer = known.leads_to
-        return pointer
-
-    def _known(self, key: ConversationKey) -> Conversation:
-        conversation = self._conversation(key)
-        assert conversation is not None  # noqa: S101 - it was set just before
-        return conversation
-
-    def _conversation(self, key: ConversationKey) -> Conversation | None:
-        found = self._find(Name(CONVERSATION, key))
-        assert not isinstance(found, PointerClass)  # noqa: S101 - the space of the name says so
-        return found
-
-    def _pointer_class(self, key: ConversationKey) -> PointerClass | None:
-        found = self._find(Name(POINTERS, key))
-        assert not isinstance(found, Conversation)  # noqa: S101 - the space of the name says so
-        return found
-
-    def _find(self, name: Name) -> Record | None:
-        if name in self._records:
-            return self._records[name]
-        if name not in self._read:
-            raise MissingRecords({name})
-        raw = self._read[name]
-        self._records[name] = None if raw is None else decode(name, raw)
-        return self._records[name]
-
-    def _set(self, name: Name, record: Record) -> None:
-        before = self._find(name)
-        self._used.setdefault(name, self._bytes.get(name, self._read[name] or b""))
-        self._records[name] = record
-        if record is not before and record != before:
-            self._bytes[name] = _encoder.encode(record)
+        self._records = Records(read)
+        self._clusters = Clusters(self._records)
+        self._classes = PointerClasses(self._records, self._clusters)
+        self._users = Acquaintance(self._records, self._clusters, self._classes)
+        self._groups = Groups(self._records, self._clusters)
 
     def take_writes(self) -> dict[Name, Write]:
-        """What has become of the records used since the last call, for one commit."""
-        writes = {
-            name: Write(expected, self._bytes.get(name, expected), self._expires(name))
-            for name, expected in self._used.items()
-        }
-        self._used = {}
-        return writes
+        """What has become of the records since the last call, for one commit."""
+        return self._records.take_writes()
 
-    def _expires(self, name: Name) -> bool:
-        record = self._records[name]
-        return record.provisional if isinstance(record, Conversation) else True
+    # --- a fact ---
+
+    def fold(self, fact: Fact) -> Folded:
+        """Fold one fact in."""
+        scope, event, evidence = fact.scope, fact.event, fact.evidence
+        self._clusters.forget_moves()
+        self._groups.forget_changes()
+        for one, other in evidence.same_user:
+            self._users.tie(scope, fact.order, one, other)
+        decision = self._users.decide(scope, event.id, evidence, fact.order)
+        own = self._decided(fact, decision)
+        root = self._join(event, decision, evidence)
+        if own is None and root is not None:
+            self._users.doubt(scope, evidence, decision, fact.order)
+        body, rollup = self._sum_up(fact)
+        if own is None:
+            served = decision.key if root is None else self._classes.serve(scope, root, decision.kind)
+            own = self._clusters.survivor(served)
+        body = self._absorb(fact, own, decision, body)
+        if root is not None:
+            self._classes.send_on(scope, root)
+        self._groups.hear(scope, own, evidence, fact.at)
+        subject = self._shown(own)
+        copy_of = self._compare(fact, subject)
+        return Folded(subject, self._clusters.view(subject), body, rollup, copy_of, self._told())
+
+    def _decided(self, fact: Fact, decision: Decision) -> ConversationKey | None:
+        """The key that the fact decides by itself, its record open; None where it decides none."""
+        evidence = fact.evidence
+        if not decision.provisional and evidence.identity is not None:
+            self._open(fact, evidence.identity, evidence.lines)
+            return decision.key
+        if decision.fallback is not None and evidence.fallback is not None:
+            self._open(fact, evidence.fallback, evidence.lines)
+        return None
+
+    def _open(self, fact: Fact, identity: Identity, lines: tuple[Address, ...]) -> ConversationKey:
+        """See that an identity has its record, and that it is known whose conversation it is."""
+        key = identity_key(fact.scope, identity)
+        known = self._clusters.find(key)
+        if known is None or known.strength == UNHEARD_OF:
+            self._begin(fact.scope, key, identified(identity, fact.scope.path), known)
+        self._users.meet(fact.scope, identity, lines, fact.order)
+        return key
+
+    def _begin(
+        self, scope: Scope, key: ConversationKey, opened: Conversation, linked: Conversation | None
+    ) -> Conversation:
+        """Set the first record of a key; a person may have linked it before anything was heard of it."""
+        self._records.set(key, opened if linked is None else msgspec.structs.replace(opened, links=linked.links))
+        if linked is not None:
+            self._relink(scope, key)
+        return self._clusters.known(key)
+
+    def _join(self, event: Event, decision: Decision, evidence: Evidence) -> ConversationKey | None:
+        """Put the fact into the class of its pointers, if a later one may know its conversation by these."""
+        in_doubt = decision.provisional and evidence.identity is not None
+        alone = not decision.pointers and decision.fallback is None and not in_doubt
+        if alone or not (decision.provisional or _may_be_named_later(event.body)):
+            return None
+        kind = None if evidence.fallback is None else kind_of(evidence.fallback)
+        return self._classes.join(decision, claims_of(decision, kind, registered=evidence.registered))
+
+    def _absorb(self, fact: Fact, key: ConversationKey, decision: Decision, body: EventBody) -> EventBody:
+        """Let the fact's own conversation know what it tells; the body, with what that has changed."""
+        before = self._clusters.find(key)
+        if before is None or before.strength == UNHEARD_OF:
+            opened = provisional(decision.kind, decision.anchor, decision.key, fact.scope.path)
+            before = self._begin(fact.scope, key, opened, before)
+        after = before
+        if not decision.provisional or before.provisional:
+            # Who serves a fact that decides nothing is a matter of claims, and those may change: it adds nothing.
+            after = absorb(before, fact.evidence, fact.lines, fact.at)
+        self._records.set(key, after)
+        return self._groups.changed(key, before, after, body)
+
+    def _shown(self, own: ConversationKey) -> ConversationKey:
+        """The key that the fact is published under; from now on readers know it."""
+        subject = self._clusters.survivor(own)
+        known = self._clusters.known(subject)
+        if known.unseen:
+            self._records.set(subject, msgspec.structs.replace(known, unseen=False))
+        return subject
+
+    # --- its message ---
+
+    def _sum_up(self, fact: Fact) -> tuple[EventBody, dict[str, Any] | None]:
+        """What has become of the message that a report or a send is about; the body says whether that is news."""
+        body, sent = fact.event.body, rollups.about(fact.evidence)
+        if not isinstance(body, MessageStatus | MessageOutbound) or not sent.message:
+            return body, None
+        status = body.status if isinstance(body, MessageStatus) else None
+        root = self._classes.root(pointer_key(fact.scope, sent.message[0]))
+        before = self._records.find(Rollup, root) or Rollup()
+        after = rollups.absorb(before, sent, fact.evidence, status, fact.at)
+        self._records.set(root, after)
+        self._complete(fact, sent.message[0], before, after)
+        self._groups.learn(fact.scope, before, after)
+        if isinstance(body, MessageStatus) and rollups.is_stale(before, body.status, sent):
+            body = msgspec.structs.replace(body, status=msgspec.structs.replace(body.status, stale=True))
+        return body, after.show() if status is not None else None
+
+    def _complete(self, fact: Fact, message: Pointer, before: Rollup, after: Rollup) -> None:
+        """Tell the recipients whose reports name no line which one the message was sent from."""
+        contact = fact.evidence.contact
+        waiting = after.waiting if after.lines != before.lines else (contact,) if contact else ()
+        for recipient in waiting if after.lines else ():
+            place = pointer_key(fact.scope, Pointer(message.kind, (*message.parts, recipient)))
+            for line in after.lines:
+                key = self._open(fact, pair_identity(line, recipient), (line,))
+                root = self._classes.claim(place, Claim(BY_SEND, "direct", key))
+                self._classes.send_on(fact.scope, root)
+
+    def _compare(self, fact: Fact, subject: ConversationKey) -> EventId | None:
+        """Of which event this one is a copy, told to another of our lines in the same group."""
+        body, lines = fact.event.body, fact.evidence.lines
+        in_group = self._clusters.known(subject).kind == "group"
+        if not (isinstance(body, MessageReceived) and in_group and lines and fact.copy_window_milliseconds):
+            return None
+        before = self._records.find(Recent, subject) or Recent()
+        telling = Telling(fact.event.id, lines, fact.received_at)
+        after, copy_of = saw(before, body.message, telling, fact.copy_window_milliseconds)
+        self._records.set(subject, after)
+        return copy_of
+
+    # --- a person's word ---
+
+    def link(self, scope: Scope, linked: Linked, order: Order) -> list[Told]:
+        """Do what a person says is one, or take that back; what readers must be told of it."""
+        self._clusters.forget_moves()
+        self._groups.forget_changes()
+        said = linked.link
+        if isinstance(said, Link):
+            self._link(scope, said, undone=linked.undone)
+        elif linked.undone:
+            self._users.untie(scope, said.one, said.other)
+        else:
+            self._users.tie(scope, order, said.one, said.other, personal=True)
+        return self._told()
+
+    def _link(self, scope: Scope, link: Link, *, undone: bool) -> None:
+        for key, other in ((link.one, link.other), (link.other, link.one)):
+            known = self._clusters.find(key) or Conversation("unknown", UNHEARD_OF, unseen=True)
+            links = {*known.links, other} if not undone else {*known.links} - {other}
+            self._records.set(key, msgspec.structs.replace(known, links=tuple(sorted(links))))
+        for key in (link.one, link.other):
+            self._relink(scope, key)
+
+    def _relink(self, scope: Scope, key: ConversationKey) -> None:
+        """Do what the links of a key say, as far as both ends of each have been heard of."""
+        known = self._clusters.known(key)
+        if known.is_identity:
+            self._clusters.settle([key])
+        elif known.strength != UNHEARD_OF:
+            self._claim_by_person(scope, key)
+        for other in known.links:
+            there = self._clusters.find(other)
+            if there is not None and not there.is_identity and there.strength != UNHEARD_OF:
+                self._claim_by_person(scope, other)
+
+    def _claim_by_person(self, scope: Scope, key: ConversationKey) -> None:
+        root = self._classes.relink(key)
+        self._classes.send_on(scope, root)
+
+    # --- what readers must be told ---
+
+    def _told(self) -> list[Told]:
+        merged = [
+            Told("merged", survivor, self._clusters.view(survivor), ConversationMerged(keys), keys)
+            for survivor, keys in self._clusters.news().items()
+        ]
+        changed = [
+            Told(word, subject, self._clusters.view(subject), body)
+            for word, key, body in self._groups.changes
+            if (subject := self._clusters.survivor(key))
+        ]
+        return merged + changed
 
 
-def decode(name: Name, data: bytes) -> Record:
-    """A record as Redis keeps it."""
-    return records.decode(data) if name.space == CONVERSATION else _pointers_decoder.decode(data)
+def _may_be_named_later(body: EventBody) -> bool:
+    """Whether a later fact may know its conversation by this one's ids: reports do, of messages that we sent.
+
+    A person's message names its conversation itself each time it comes; remembering it would cost a record each.
+    """
+    message = getattr(body, "message", None)
+    return message is None or message.direction == "outbound"
 
 
 def mentioned(name: Name, data: bytes) -> set[Name]:
     """The records that one leads to: what folding will probably want next."""
-    record = decode(name, data)
+    record = decode(KINDS[name.kind], data)
     if isinstance(record, Conversation):
-        return {Name(CONVERSATION, record.merged_into)} if record.merged_into else set()
-    names = {Name(CONVERSATION, claim.key) for claim in record.claims if claim.key}
-    names |= {Name(CONVERSATION, key) for key, _ in record.wanted}
-    return names | ({Name(POINTERS, record.leads_to)} if record.leads_to else set())
+        keys = {*record.users, *record.links, *([record.merged_into] if record.merged_into else ())}
+        return {Name(Conversation.__name__, key) for key in keys}
+    if isinstance(record, PointerClass):
+        names = {Name(Conversation.__name__, claim.key) for claim in record.claims if claim.key}
+        names |= {Name(Conversation.__name__, key) for key, _ in record.wanted}
+        names |= {Name(PointerClass.__name__, key) for key in (record.leads_to, *record.links) if key}
+        return names | {Name(Rollup.__name__, key) for key in record.members[:1]}
+    if isinstance(record, Account):
+        return {Name(Conversation.__name__, key) for key in record.keywords}
+    return set()
+
+
+def foreseen(scope: Scope, event: Event, evidence: Evidence) -> set[Name]:
+    """The records that folding a fact will want, as far as the fact itself tells."""
+    pointers = [pointer_key(scope, pointer) for pointer in evidence.pointers]
+    names = {Name(PointerClass.__name__, key) for key in pointers}
+    for identity in (evidence.identity, evidence.fallback):
+        if identity is not None:
+            names.add(Name(Conversation.__name__, identity_key(scope, identity)))
+        ends = reading(identity, evidence.lines)
+        if ends is not None:
+            names.add(Name(Circle.__name__, scope.user(ends[1])))
+            names.add(Name(Account.__name__, scope.whole_account()))
+    if evidence.identity is None:
+        names |= {Name(Conversation.__name__, key) for key in pointers}
+    names |= {Name(Circle.__name__, scope.user(address)) for tie in evidence.same_user for address in tie}
+    if isinstance(event.body, MessageStatus | MessageOutbound):
+        about = [pointer_key(scope, pointer) for pointer in rollups.about(evidence).message]
+        names |= {Name(kind.__name__, key) for key in about for kind in (Rollup, PointerClass)}
+    return names

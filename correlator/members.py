@@ -36,11 +36,21 @@ class Roster(msgspec.Struct, frozen=True, omit_defaults=True):
 
         `same`: the phone that stands for a user id; who joins as one and leaves as the other is one person.
         """
+        return frozenset(address for address, delta in self._latest(same).items() if not delta.out)
+
+    def is_in(self, address: Address, same: Mapping[Address, Address]) -> bool | None:
+        """Whether somebody is in it; None: nothing is known of that person."""
+        latest = self._latest(same).get(same.get(address, address))
+        if latest is None:
+            return False if self.complete else None
+        return not latest.out
+
+    def _latest(self, same: Mapping[Address, Address]) -> dict[Address, Delta]:
         latest = {same.get(address, address): Delta(self.listed_at, out=False) for address in self.listed or ()}
         for address, delta in self.deltas.items():
             person = same.get(address, address)
             latest[person] = max(latest.get(person, delta), delta)
-        return frozenset(address for address, delta in latest.items() if not delta.out)
+        return latest
 
     def joined(self, other: "Roster") -> "Roster":
         """What both know."""

@@ -2,15 +2,17 @@
 
 Pointers that any fact named together are one class. A class remembers who claims it and which provisional keys were
 ever wanted under it, so that each of those can be sent on when a claim turns up. The class's record stands under its
-smallest pointer, the root; the records of its other pointers lead there.
+smallest pointer, the root; the records of its other pointers lead there. A person may link classes: each keeps its own
+record then, and what serves them is their union, so that a link can be undone.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import get_args
 
 import msgspec
 
-from correlator.identity import BY_HINT, BY_REPORT, Decision, provisional_key
+from correlator.identity import BY_HINT, BY_REPORT, BY_SEND, BY_SETTING, Decision, provisional_key
+from correlator.records import Record
 from schemas.events import Kind
 from schemas.ids import ConversationKey, Scope
 
@@ -23,7 +25,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     key: ConversationKey | None
 
 
-class PointerClass(msgspec.Struct, frozen=True, omit_defaults=True):
+class PointerClass(Record, frozen=True, omit_defaults=True):
     """One class as Redis keeps it, or the way to it."""
 
     #: The root, where this is the record of another member.
@@ -33,51 +35,76 @@ class PointerClass(msgspec.Struct, frozen=True, omit_defaults=True):
     claims: tuple[Claim, ...] = ()
     #: The provisional keys that facts ever wanted, each with its kind.
     wanted: tuple[tuple[ConversationKey, Kind], ...] = ()
+    #: Pointers of other classes that a person says are the same conversation's.
+    links: tuple[ConversationKey, ...] = ()
 
     @property
     def root(self) -> ConversationKey:
         """The pointer that the class stands under."""
         return self.members[0]
 
-    def own(self, scope: Scope) -> dict[ConversationKey, Kind]:
-        """The keys of its own provisional conversations, one for each kind."""
-        return {provisional_key(scope, self.root, kind): kind for kind in get_args(Kind)}
+    @property
+    def expires(self) -> bool:
+        """A person's link stays for ever."""
+        return not self.links
 
-    def serve(
-        self, scope: Scope, kind: Kind, survivor: Callable[[ConversationKey], ConversationKey]
-    ) -> ConversationKey:
+    def serve(self, scope: Scope, kind: Kind) -> ConversationKey:
         """Where a fact of that kind without an identity belongs: the strongest claim that fits, then the smaller key.
 
-        A claim of the other kind never fits. Without any, it stays provisional under the root.
+        A claim of the other kind never fits. Without any, it stays provisional under the root. The key is the
+        claimant's own: it may have merged.
         """
         fitting = [claim for claim in self.claims if kind in ("unknown", claim.kind)]
         if not fitting:
             return provisional_key(scope, self.root, kind)
         strongest = max(claim.rank for claim in fitting)
         return min(
-            provisional_key(scope, self.root, claim.kind) if claim.key is None else survivor(claim.key)
+            provisional_key(scope, self.root, claim.kind) if claim.key is None else claim.key
             for claim in fitting
             if claim.rank == strongest
         )
 
+    def own(self, scope: Scope) -> dict[ConversationKey, Kind]:
+        """The keys of its own provisional conversations, one for each kind."""
+        return {provisional_key(scope, self.root, kind): kind for kind in get_args(Kind)}
 
-def joined(classes: Iterable[PointerClass], decision: Decision) -> PointerClass:
-    """One class of several, with what one more fact that names them all adds to it."""
-    members: set[ConversationKey] = set(decision.pointers)
-    claims: dict[Claim, None] = {}
-    wanted: dict[tuple[ConversationKey, Kind], None] = {}
+    def with_claim(self, claim: Claim) -> "PointerClass":
+        """The class with one more claim on it."""
+        return self if claim in self.claims else msgspec.structs.replace(self, claims=_sorted((*self.claims, claim)))
+
+    def without_claim(self, claim: Claim) -> "PointerClass":
+        """The class with one claim less."""
+        return msgspec.structs.replace(self, claims=tuple(other for other in self.claims if other != claim))
+
+
+def claims_of(decision: Decision, kind: Kind | None, *, registered: bool) -> list[Claim]:
+    """What one fact says by itself of the class of its pointers. `kind`: of the fallback, if it has one."""
+    if not decision.provisional:
+        return [Claim(BY_SEND if registered else BY_REPORT, decision.kind, decision.key)]
+    claims = [] if decision.kind == "unknown" else [Claim(BY_HINT, decision.kind, None)]
+    if decision.fallback is not None and kind is not None:
+        claims.append(Claim(BY_SETTING, kind, decision.fallback))
+    return claims
+
+
+def joined(classes: Iterable[PointerClass]) -> PointerClass:
+    """One class of several; their links stay those of each."""
+    members: set[ConversationKey] = set()
+    claims: set[Claim] = set()
+    wanted: set[tuple[ConversationKey, Kind]] = set()
+    links: set[ConversationKey] = set()
     for known in classes:
         members.update(known.members)
-        claims.update(dict.fromkeys(known.claims))
-        wanted.update(dict.fromkeys(known.wanted))
-    if not decision.provisional:
-        claims[Claim(BY_REPORT, decision.kind, decision.key)] = None
-    else:
-        wanted[decision.key, decision.kind] = None
-        if decision.kind != "unknown":
-            claims[Claim(BY_HINT, decision.kind, None)] = None
+        claims.update(known.claims)
+        wanted.update(known.wanted)
+        links.update(known.links)
     return PointerClass(
         members=tuple(sorted(members)),
-        claims=tuple(sorted(claims, key=lambda claim: (claim.rank, claim.kind, claim.key or ""))),
+        claims=_sorted(claims),
         wanted=tuple(sorted(wanted)),
+        links=tuple(sorted(links)),
     )
+
+
+def _sorted(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    return tuple(sorted(claims, key=lambda claim: (claim.rank, claim.kind, claim.key or "")))

@@ -5,38 +5,25 @@ records, the lease and the cursor are still what the decision was made on, and t
 place where anything is remembered.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 
-from correlator import conversation as records
-from correlator.identity import Decision, decide
-from correlator.ledger import CONVERSATION, POINTERS, Ledger, Merge, MissingRecords, Name, Write, mentioned
+from correlator.gathering import Commit, Entry, Gathering, Publication
+from correlator.index import index_changes, message_term, record_key
+from correlator.ledger import Ledger, foreseen, mentioned
+from correlator.records import Name
 from correlator.scripts import Scripts, answer
 from schemas.callback import Capture
-from schemas.clock import unix_milliseconds
-from schemas.envelope import HalfEnvelope, envelope
 from schemas.errors import LeaseLost, StoreError
-from schemas.events import ConversationMerged, Event, Evidence, Parsed, Typing, Unreadable
-from schemas.ids import ConversationKey, Scope, derived_event_id
-from schemas.keyspace import Keyspace
-
-#: Events in one script call: more would hold up the captures that other clients write meanwhile.
-MAX_EVENTS = 32
+from schemas.events import Event, Message, Parsed, Typing
+from schemas.ids import Scope
+from schemas.keyspace import IDENTIFIER_GENERATION_SECONDS, Keyspace
 
 PUBLISHED_ONLY, DUPLICATE = 0, -1
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One capture with what was read from it, and where it stands in the capture log."""
-
-    position: str
-    capture: Capture
-    parsed: tuple[Parsed, ...]
-    replayed: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -45,44 +32,6 @@ class Outcome(msgspec.Struct, frozen=True):
     entry: Entry
     parsed: Parsed
     sequence: int | None
-
-
-class Placed(msgspec.Struct, frozen=True):
-    """An event with its scope and, unless it concerns the account as a whole, what its evidence decides."""
-
-    event: Event
-    scope: Scope
-    #: None: it concerns the account as a whole.
-    decided: tuple[Decision, Evidence] | None
-
-
-PlacedEntry = tuple[Entry, list[Placed | Unreadable]]
-
-
-class Publication(NamedTuple):
-    """One event as the script gets it."""
-
-    entry: Entry
-    event: Event
-    subject: ConversationKey
-    half: HalfEnvelope
-    channels: list[str]
-
-
-class Commit(msgspec.Struct):
-    """What goes into one script call, as it is gathered."""
-
-    records: dict[Name, Write] = {}
-    events: list[Publication] = []
-    #: With the place of the element in its capture, which makes it the same letter when it is committed again.
-    letters: list[tuple[Entry, int, Unreadable]] = []
-    #: The log position reached when all of it is written; empty: still inside one capture.
-    position: str = ""
-
-    @property
-    def full(self) -> bool:
-        """Whether the next element belongs into another call."""
-        return len(self.events) + len(self.letters) >= MAX_EVENTS
 
 
 class Store:
@@ -113,9 +62,8 @@ class Store:
         Raises LeaseLost when the lease or cursor is another's by now; StoreError when Redis fails. What was
         committed before either stays, and committing the rest again repeats nothing.
         """
-        placed = [(entry, [self._place(entry.capture, item) for item in entry.parsed]) for entry in entries]
         outcomes: list[Outcome] = []
-        for commit in await self._decide(placed):
+        for commit in await self._decide(entries):
             outcomes += await self._write(commit, token, after)
             after = commit.position or after
         return outcomes
@@ -128,87 +76,36 @@ class Store:
             self._scopes[name] = Scope(self._id_key, self._keys.namespace, *name)
         return self._scopes[name]
 
-    def _place(self, capture: Capture, parsed: Parsed) -> Placed | Unreadable:
-        if isinstance(parsed, Unreadable):
-            return parsed
-        scope = self._scope(capture)
-        evidence = parsed.evidence
-        decided = None if evidence is None else (decide(scope, parsed.id, evidence), evidence)
-        return Placed(parsed, scope, decided)
-
-    async def _decide(self, placed: Sequence[PlacedEntry]) -> list[Commit]:
-        """Fold a batch over the records it concerns; when it needs one more, read that and fold again."""
+    async def _decide(self, entries: Sequence[Entry]) -> list[Commit]:
+        """Fold a batch over the records it concerns; when it needs more of them, read those and fold again."""
         read: dict[Name, bytes | None] = {}
-        wanted = _first_wanted(placed)
+        wanted = self._foreseen(entries)
         while True:
             await self._read(read, wanted)
-            try:
-                return list(self._gather(placed, Ledger(read)))
-            except MissingRecords as missing:
-                wanted = missing.names
+            gathering = Gathering(Ledger(read), self._keys, self._scope)
+            commits = gathering.gather(entries)
+            if not gathering.missing:
+                return commits
+            wanted = gathering.missing
+
+    def _foreseen(self, entries: Sequence[Entry]) -> set[Name]:
+        """The records that the events of a batch name by themselves."""
+        return {
+            name
+            for entry in entries
+            for parsed in entry.parsed
+            if isinstance(parsed, Event) and parsed.evidence is not None
+            for name in foreseen(self._scope(entry.capture), parsed, parsed.evidence)
+        }
 
     async def _read(self, read: dict[Name, bytes | None], wanted: set[Name]) -> None:
         """Read records, and what those lead to, in as few round trips as possible."""
         while wanted:
             order = sorted(wanted)
-            raws = await answer(self._redis.mget([self._key(name) for name in order]))
+            raws = await answer(self._redis.mget([record_key(self._keys, name) for name in order]))
             read.update(zip(order, raws, strict=True))
             found = [(name, raw) for name, raw in zip(order, raws, strict=True) if raw]
             wanted = {other for name, raw in found for other in mentioned(name, raw)} - read.keys()
-
-    def _key(self, name: Name) -> str:
-        return self._keys.conversation(name.key) if name.space == CONVERSATION else self._keys.pointers(name.key)
-
-    def _gather(self, placed: Sequence[PlacedEntry], ledger: Ledger) -> Iterator[Commit]:
-        """Cut the elements into script calls; a capture's position goes with its last element."""
-        commit = Commit()
-        for entry, items in placed:
-            for place, item in enumerate(items):
-                if commit.full:
-                    commit.records = ledger.take_writes()
-                    yield commit
-                    commit = Commit()
-                if isinstance(item, Unreadable):
-                    commit.letters.append((entry, place, item))
-                else:
-                    self._add(commit, entry, place, item, ledger)
-            commit.position = entry.position
-        if commit.position:
-            commit.records = ledger.take_writes()
-            yield commit
-
-    def _add(self, commit: Commit, entry: Entry, place: int, placed: Placed, ledger: Ledger) -> None:
-        """Fold one event into the records, and its envelope into the commit; what it merged is told before it."""
-        event, scope = placed.event, placed.scope
-        subject, shown, merges = scope.whole_account(), None, []
-        if placed.decided is not None:
-            decision, evidence = placed.decided
-            at = max(0, unix_milliseconds(event.occurred_at or entry.capture.received_at))
-            lines = entry.capture.line_addresses()
-            folded = ledger.fold(scope, decision, evidence, lines, at, remember=_may_be_named_later(event))
-            subject, merges = folded.subject, folded.merges
-            shown = records.show(folded.conversation, subject, scope)
-        for number, merge in enumerate(merges):
-            merged = records.show(merge.conversation, merge.subject, scope)
-            told = _merged_event(event, merge, number)
-            commit.events.append(self._publication(entry, told, merge.subject, merged, *merge.merged))
-        try:
-            commit.events.append(self._publication(entry, event, subject, shown))
-        except TypeError as error:  # one event that has no JSON must not stop the pipeline for good
-            commit.letters.append((entry, place, Unreadable("unencodable", "$", str(error))))
-
-    def _publication(
-        self,
-        entry: Entry,
-        event: Event,
-        subject: ConversationKey,
-        shown: dict[str, Any] | None,
-        *also: ConversationKey,
-    ) -> Publication:
-        """An event ready to be published, on the channels of its subject and of `also`; TypeError if it has no JSON."""
-        half = envelope(event, entry.capture, subject, shown, replayed=entry.replayed)
-        channels = [self._keys.channel(event.type, key) for key in (subject, *also)]
-        return Publication(entry, event, subject, half, channels)
 
     # --- writing ---
 
@@ -230,21 +127,33 @@ class Store:
         names = self._keys
         keys = [names.lease, names.cursor, names.events, names.bytes_of(names.events)]
         keys += [names.dead, names.bytes_of(names.dead)]
+        changes = list(index_changes(names, commit.records))
         args: list[Any] = [token, after, commit.position]
-        args += [len(commit.records), len(commit.events), len(commit.letters)]
+        args += [len(commit.records), len(changes), len(commit.events), len(commit.letters)]
+        args.append(2 * IDENTIFIER_GENERATION_SECONDS)
         for name, write in commit.records.items():
-            keys.append(self._key(name))
-            args += [write.expected, write.data, self._messages_seconds if write.expires else 0]
-        for entry, event, subject, half, channels in commit.events:
-            hashes, remembered = self._memory(entry.capture, event.id)
-            keys += [*hashes, names.sequence(subject)]
-            args += [*remembered, half.head, half.tail, "\n".join(channels)]
-            args.append("0" if isinstance(event.body, Typing) else "1")
+            keys.append(record_key(names, name))
+            args += [write.expected, write.data, self._messages_seconds if write.after.expires else 0]
+        for change in changes:
+            keys.append(change.key)
+            args += ["1" if change.added else "0", change.member]
+        for published in commit.events:
+            self._add_event(published, keys, args)
         for entry, place, letter in commit.letters:
             hashes, remembered = self._memory(entry.capture, f"{entry.capture.id}#dead{place}")
             keys += hashes
             args += [*remembered, entry.capture.id, letter.reason, f"{letter.path}: {letter.detail}"]
         return keys, args
+
+    def _add_event(self, published: Publication, keys: list[str], args: list[Any]) -> None:
+        entry, event, subject, half, channels = published
+        capture = entry.capture
+        hashes, remembered = self._memory(capture, event.id)
+        term = _looked_up_by(event, self._scope(capture))
+        [(ids, field), _] = self._keys.identifiers(term, int(capture.received_at.timestamp()))
+        keys += [*hashes, self._keys.sequence(subject), ids]
+        args += [*remembered, half.head, half.tail, "\n".join(channels)]
+        args += ["0" if isinstance(event.body, Typing) else "1", field if term else "", subject]
 
     def _memory(self, capture: Capture, fact: str) -> tuple[list[str], list[Any]]:
         """Where one fact is remembered, and what the script needs to tell whether it is."""
@@ -253,30 +162,9 @@ class Store:
         return self._keys.dedupe(digest, seconds, window), [self._keys.dedupe_field(digest), seconds, window]
 
 
-def _first_wanted(placed: Sequence[PlacedEntry]) -> set[Name]:
-    """The records that the events of a batch name by themselves."""
-    decisions = [item.decided[0] for _, items in placed for item in items if isinstance(item, Placed) and item.decided]
-    return {Name(CONVERSATION, decision.key) for decision in decisions} | {
-        Name(POINTERS, pointer) for decision in decisions for pointer in decision.pointers
-    }
-
-
-def _may_be_named_later(event: Event) -> bool:
-    """Whether a later fact may know its conversation by this one's ids: reports do, of messages that we sent.
-
-    A person's message names its conversation itself each time it comes; remembering it would cost a record each.
-    """
-    message = getattr(event.body, "message", None)
-    return message is None or message.direction == "outbound"
-
-
-def _merged_event(cause: Event, merge: Merge, number: int) -> Event:
-    """What tells readers that keys they know now resolve to another one; its cause's evidence decided that."""
-    return Event(
-        id=derived_event_id(cause.id, "merged" if number == 0 else f"merged:{merge.subject}"),
-        body=ConversationMerged(merge.merged),
-        occurred_at=cause.occurred_at,
-        evidence=None,
-        provider_type=cause.provider_type,
-        provider_ids={},
-    )
+def _looked_up_by(event: Event, scope: Scope) -> str:
+    """The term of a person's message's id; messages of ours are found by what is known of their pointers."""
+    message: Message | None = getattr(event.body, "message", None)
+    if message is None or message.direction == "outbound" or message.id is None:
+        return ""
+    return message_term(scope.path, message.id)

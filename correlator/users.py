@@ -1,5 +1,6 @@
 """Who is who among an account's addresses: rules 4 and 5 of `correlator.identity`. Pure."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Generic, TypeVar
@@ -8,6 +9,9 @@ from schemas.address import Address, is_phone
 from schemas.events import Identity
 
 _K = TypeVar("_K", bound=str)
+_DIRECT = 2
+
+Ties = Sequence[tuple[Address, Address]]
 
 
 class Classes(Generic[_K]):
@@ -31,23 +35,25 @@ class Classes(Generic[_K]):
 
 
 class Users:
-    """Who is who among one account's addresses, told by ties in the order in which they came."""
+    """Who is who among one account's addresses, told by ties in the order in which they came.
 
-    def __init__(self, ties: Sequence[tuple[int, Address, Address]], lines: Iterable[Address]) -> None:
-        self._lines = frozenset(lines)
-        self._doubted_at: dict[str, int] = {}
+    A place in that order is whatever compares: the index in a history, or the position in the log.
+    """
+
+    def __init__(self, ties: Sequence[tuple[float, Address, Address]]) -> None:
+        self._doubted_at: dict[str, float] = {}
         self._classes: Classes[str] = Classes()
         for _, one, other in ties:
             if not is_phone(one) and not is_phone(other):
                 self._classes.join(one, other)
         seen_with = self._settle_phones(ties)
         for at, one, other in ties:
-            if is_phone(one) and is_phone(other) and at < min(self._doubted(one), self._doubted(other)):
+            if is_phone(one) and is_phone(other) and at < min(self.doubted(one), self.doubted(other)):
                 self._classes.join(one, other)
         for phone, user in seen_with.items():
             self._classes.join(phone, user)
 
-    def _settle_phones(self, ties: Iterable[tuple[int, Address, Address]]) -> dict[Address, Address]:
+    def _settle_phones(self, ties: Iterable[tuple[float, Address, Address]]) -> dict[Address, Address]:
         """The user id that each phone was first seen with; notes who was seen with an untied one later, and when."""
         seen_with: dict[Address, Address] = {}
         for at, one, other in ties:
@@ -58,21 +64,54 @@ class Users:
                     self._doubted_at.setdefault(phone, at)
         return seen_with
 
-    def _doubted(self, address: str) -> float:
+    def doubted(self, address: str) -> float:
+        """From which place in the order on an address is in doubt; infinity: never."""
         return self._doubted_at.get(address, inf)
 
     def user(self, address: str) -> str:
         """Who stands for the user that an address is one of."""
         return self._classes.find(address)
 
-    def readings(self, identity: Identity) -> list[tuple[str, str]]:
-        """A direct identity as (line, contact): a pair both ways round, unless a part is known to be a line."""
-        if identity.kind not in {"user", "pair"}:
-            return []
-        one, other = identity.parts
-        both_ways = [(one, other)] if identity.kind == "user" else [(one, other), (other, one)]
-        return [(line, contact) for line, contact in both_ways if contact not in self._lines]
 
-    def doubted_at(self, identity: Identity) -> float:
-        """From where in the history on an identity's phone is in doubt."""
-        return min((self._doubted(contact) for _, contact in self.readings(identity)), default=inf)
+def reading(identity: Identity | None, lines: Iterable[str]) -> tuple[Address, Address] | None:
+    """A direct identity as (line, contact); None for a group, or where the fact does not say which part is our line."""
+    if identity is None or identity.kind == "group" or len(identity.parts) != _DIRECT:
+        return None
+    one, other = (Address(part) for part in identity.parts)
+    if identity.kind == "user":
+        return one, other
+    named = frozenset(lines)
+    if (one in named) == (other in named):
+        return None
+    return (one, other) if one in named else (other, one)
+
+
+def shown(ties: Ties) -> dict[Address, Address]:
+    """The address to show for each of those that are one person: the phone, the latest one where it changed.
+
+    `ties`: pairs seen as one user; of two phones, or two ids, the first became the second. A phone that was seen with
+    two ids that nothing ties is nobody's: showing both of them as one would hide a person.
+    """
+    pairs = [(one, other) for one, other in ties if is_phone(one) == is_phone(other)]
+    classes: Classes[Address] = Classes()
+    for one, other in pairs:
+        classes.join(one, other)
+    mixed = [(one, other) if is_phone(one) else (other, one) for one, other in ties if is_phone(one) != is_phone(other)]
+    seen_with: dict[Address, set[Address]] = defaultdict(set)
+    for phone, user in mixed:
+        seen_with[classes.find(phone)].add(classes.find(user))
+    for phones, users in seen_with.items():
+        if len(users) == 1:
+            classes.join(phones, *users)
+    return _faces(classes, {address for tie in ties for address in tie}, {old for old, _ in pairs})
+
+
+def _faces(classes: Classes[Address], addresses: set[Address], old: set[Address]) -> dict[Address, Address]:
+    members: dict[Address, list[Address]] = defaultdict(list)
+    for address in addresses:
+        members[classes.find(address)].append(address)
+    best = {
+        root: max(together, key=lambda address: (is_phone(address), address not in old, address))
+        for root, together in members.items()
+    }
+    return {address: best[classes.find(address)] for address in addresses}

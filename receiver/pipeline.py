@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from correlator.lease import Lease
-from correlator.store import DUPLICATE, Entry, Outcome, Store
+from correlator.gathering import Entry
+from correlator.store import DUPLICATE, Outcome, Store
 from receiver import metrics
 from receiver.authentication import limits_age
 from receiver.captures import CaptureLog, LogEntry

@@ -4,6 +4,8 @@ Only the store knows an event's sequence, at the moment it commits. So an envelo
 sequence goes between.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -29,9 +31,24 @@ class HalfEnvelope(msgspec.Struct, frozen=True):
 
 
 def envelope(
-    event: Event, capture: Capture, subject: ConversationKey, conversation: dict[str, Any] | None, *, replayed: bool
+    event: Event,
+    capture: Capture,
+    subject: ConversationKey,
+    conversation: dict[str, Any] | None,
+    *,
+    more: Mapping[str, Any] = MappingProxyType({}),
+    replayed: bool,
 ) -> HalfEnvelope:
-    """An event as subscribers get it. `conversation` is `data.conversation`, None for the account as a whole."""
+    """An event as subscribers get it.
+
+    Args:
+        event: what happened.
+        capture: where it was read.
+        subject: the conversation's key, or the account's.
+        conversation: `data.conversation`, None for the account as a whole.
+        more: what is known beside the event: `data.rollup`, `data.copy_of`.
+        replayed: whether a person had it read again.
+    """
     attributes = {
         "specversion": "1.0",
         "id": event.id,
@@ -43,6 +60,7 @@ def envelope(
     data = {
         "conversation": conversation,
         **_body(event, conversation),
+        **more,
         "provider": {
             "name": capture.provider,
             "account": capture.account,

@@ -26,6 +26,9 @@ FINAL_STATES = frozenset(STATES[2:])
 # --- evidence: which conversation -------------------------------------------------------------------------
 
 
+IdentityKind = Literal["group", "set", "user", "pair"]
+
+
 class Identity(msgspec.Struct, frozen=True):
     """Something that decides which conversation a fact belongs to.
 
@@ -36,7 +39,7 @@ class Identity(msgspec.Struct, frozen=True):
     `pair`   line and contact by phone                    parts: the two, sorted
     """
 
-    kind: Literal["group", "set", "user", "pair"]
+    kind: IdentityKind
     parts: tuple[str, ...]
 
 
@@ -413,4 +416,4 @@ class Linked(msgspec.Struct, frozen=True):
     undone: bool = False
 
 
-Parsed = Event | Unreadable
+Parsed = Event | Linked | Unreadable

@@ -27,13 +27,15 @@ class Scope:
     No other setting enters a key, so adding a line or rotating a credential moves no conversation.
     """
 
-    __slots__ = ("_id_key", "account", "namespace", "provider")
+    __slots__ = ("_id_key", "account", "namespace", "path", "provider")
 
     def __init__(self, id_key: bytes, namespace: str, provider: str, account: str) -> None:
         self._id_key = hash_key(id_key)
         self.namespace = namespace
         self.provider = provider
         self.account = account
+        #: The account as one word: `telnyx/main-telnyx`.
+        self.path = f"{provider}/{account}"
 
     def conversation(self, kind: str, parts: Iterable[str]) -> ConversationKey:
         """The key of the conversation that `kind` and `parts` identify, as `Identity` holds them."""
@@ -42,6 +44,10 @@ class Scope:
     def whole_account(self) -> ConversationKey:
         """The subject of events that concern the account as a whole."""
         return ConversationKey("ac_" + self._derive("ac", self.provider, self.account))
+
+    def user(self, address: str) -> str:
+        """What an address of this account is known by in key names, which hold no address themselves."""
+        return "ad_" + self._derive("ad", self.provider, self.account, address)
 
     def audience(self, people: Iterable[str]) -> Audience:
         """The same for the same people at any provider and account of the namespace."""

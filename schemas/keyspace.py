@@ -4,14 +4,20 @@ The braces are literal: they are the cluster hash tag, so all keys of a partitio
 touch them together.
 """
 
+from hashlib import blake2b
+
 #: Version of the layout below; a namespace remembers the one it was made with.
-LAYOUT = "1"
+LAYOUT = "2"
 
 #: De-duplication entries are spread over 2^14 hashes a generation, so that each stays small enough for Redis'
 #: compact encoding (about 25 bytes an entry instead of 100) from thousands to millions of entries.
 _DEDUPE_BUCKET_BITS = 14
 _DEDUPE_FIELD_BYTES = 10
 _DAY_SECONDS = 86400
+#: Look-ups by address and by group id are spread over 2^12 sorted sets.
+_INDEX_BUCKET_BITS = 12
+#: Ids of people's messages are kept for one to two of these.
+IDENTIFIER_GENERATION_SECONDS = 30 * _DAY_SECONDS
 
 
 class Keyspace:
@@ -85,9 +91,47 @@ class Keyspace:
         """String: the record of one conversation, or the redirect of a merged one. Expires only if provisional."""
         return f"{self.prefix}:cv:{key}"
 
+    def followers(self, key: str) -> str:
+        """String: the provisional keys that readers know and that lead to one key. Apart: they may be many."""
+        return f"{self.prefix}:fo:{key}"
+
     def pointers(self, key: str) -> str:
         """String: what is known of a class of message ids, or the way to it. Expires `retention.messages` after use."""
         return f"{self.prefix}:pt:{key}"
+
+    def rollup(self, key: str) -> str:
+        """String: what became of one message, recipient by recipient. Expires as the pointers to it do."""
+        return f"{self.prefix}:ru:{key}"
+
+    def recent(self, key: str) -> str:
+        """String: what was lately said in one group, for telling copies. Expires as pointers do."""
+        return f"{self.prefix}:rc:{key}"
+
+    def circle(self, key: str) -> str:
+        """String: whose addresses were ever tied to whose, and their conversations. Never expires."""
+        return f"{self.prefix}:us:{key}"
+
+    def account(self, key: str) -> str:
+        """String: an account's lines with direct conversations, and the words by which people join its groups."""
+        return f"{self.prefix}:ac:{key}"
+
+    def index(self, term: str) -> tuple[str, bytes]:
+        """Sorted set by text, of what conversations can be looked up by; and what the members of a term start with.
+
+        A member is eight bytes of the term's digest and the conversation's key. Few sets, so that each costs little
+        more than its members; some entries of other terms may start alike, so who looks up checks the record.
+        """
+        digest = blake2b(term.encode(), digest_size=8).digest()
+        bucket = int.from_bytes(digest[:2], "big") >> (16 - _INDEX_BUCKET_BITS)
+        return f"{self.prefix}:ix:{bucket:x}", digest
+
+    def identifiers(self, term: str, seconds: int) -> list[tuple[str, bytes]]:
+        """Hashes that may know which conversation a message was in, and the field in them: the one to write first."""
+        digest = blake2b(term.encode(), digest_size=16).digest()
+        bucket = int.from_bytes(digest[:2], "big") >> (16 - _DEDUPE_BUCKET_BITS)
+        generation = seconds // IDENTIFIER_GENERATION_SECONDS
+        hashes = [f"{self.prefix}:id:{generation - back}:{bucket:x}" for back in (0, 1)]
+        return [(name, digest[:_DEDUPE_FIELD_BYTES]) for name in hashes]
 
     def sequence(self, subject: str) -> str:
         """Integer: the last sequence number of a subject. Of its own, since it changes with each event."""

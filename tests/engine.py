@@ -10,7 +10,8 @@ import orjson
 from redis.asyncio import Redis
 
 from correlator.lease import Lease
-from correlator.store import Entry, Store
+from correlator.gathering import Entry
+from correlator.store import Store
 from schemas.address import Address
 from schemas.callback import AccountFacts, Capture
 from schemas.events import (

@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from correlator.lease import Lease
-from correlator.store import Entry, Store
+from correlator.gathering import Entry
+from correlator.store import Store
 from receiver import metrics
 from receiver.app import WEBHOOK_ROUTES, Front, make_app
 from receiver.body import Node

@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from correlator.lease import Lease
-from correlator.store import Entry, Store
+from correlator.gathering import Entry
+from correlator.store import Store
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog, LogEntry
 from receiver.pipeline import Pipeline, parse, read

@@ -19,7 +19,8 @@ import pytest
 from redis.asyncio import Redis
 
 from correlator.lease import Lease
-from correlator.store import Entry, Store
+from correlator.gathering import Entry
+from correlator.store import Store
 from receiver.captures import LogEntry
 from receiver.embedded import EmbeddedRedis
 from receiver.pipeline import read

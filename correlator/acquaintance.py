@@ -1,0 +1,141 @@
+"""Users of an account over their records: ties told by facts and people, and what they make of conversations. Pure.
+
+The rules are those of `correlator.circles`; this is what they do to records.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from correlator import circles
+from correlator.circles import Account, Circle, Doubtful, Order, Sight, Tied
+from correlator.classes import PointerClasses
+from correlator.clusters import Clusters
+from correlator.conversation import Conversation, identified
+from correlator.identity import BY_REPORT, BY_SEND, Decision, decide, identity_key, kind_of
+from correlator.pointers import Claim
+from correlator.records import Records
+from correlator.users import reading
+from schemas.address import Address
+from schemas.events import Evidence, Identity, pair_identity, set_identity, user_identity
+from schemas.ids import ConversationKey, EventId, Scope
+
+
+class Acquaintance:
+    """Who is who in the accounts of a batch."""
+
+    def __init__(self, records: Records, clusters: Clusters, classes: PointerClasses) -> None:
+        self._records = records
+        self._clusters = clusters
+        self._classes = classes
+
+    # --- what facts tell ---
+
+    def decide(self, scope: Scope, event_id: EventId, evidence: Evidence, order: Order) -> Decision:
+        """What a fact's evidence decides, unless the phone that it knows its user by is in doubt."""
+        ends = reading(evidence.identity or evidence.fallback, evidence.lines)
+        circle = None if ends is None else self._circle(scope, ends[1])
+        if ends is None or circle is None:
+            return decide(scope, event_id, evidence)
+        in_doubt = order >= circles.users_of(circle.ties).doubted(ends[1])
+        return decide(scope, event_id, evidence, in_doubt=in_doubt)
+
+    def meet(self, scope: Scope, identity: Identity, lines: Iterable[Address], order: Order) -> None:
+        """Note a direct conversation that a fact decided; its record is there."""
+        ends = reading(identity, lines)
+        if ends is None:
+            return
+        self._note_line(scope, ends[0])
+        circle = self._circle(scope, ends[1])
+        if circle is not None:
+            after = circles.with_sight(circle, Sight(order, *ends, identity_key(scope, identity)))
+            self._keep(scope, circle, after)
+
+    def doubt(self, scope: Scope, evidence: Evidence, decision: Decision, order: Order) -> None:
+        """Note a fact that would have decided its conversation, were its phone not in doubt."""
+        identity = evidence.identity
+        ends = reading(identity, evidence.lines)
+        circle = None if ends is None else self._circle(scope, ends[1])
+        if identity is None or ends is None or circle is None or decision.anchor is None:
+            return
+        sight = Sight(order, *ends, identity_key(scope, identity))
+        fact = Doubtful(sight, identity.kind, identity.parts, decision.anchor, evidence.registered)
+        self._records.set(scope.user(circle.root), circles.with_doubtful(circle, fact))
+
+    def tie(self, scope: Scope, order: Order, one: Address, other: Address, *, personal: bool = False) -> None:
+        """Note that two addresses are one user's, and merge what that makes one."""
+        if one == other:
+            return
+        both = [self._circle(scope, address) or self._begun(scope, address) for address in (one, other)]
+        before = both[0] if both[0].root == both[1].root else circles.joined(both)
+        after = circles.with_tie(before, Tied(order, one, other, personal))
+        for known in both:
+            if known.root != after.root:
+                self._records.set(scope.user(known.root), Circle(leads_to=after.root))
+        self._keep(scope, before, after)
+
+    def untie(self, scope: Scope, one: Address, other: Address) -> None:
+        """Take a person's tie back."""
+        circle = self._circle(scope, one)
+        if circle is not None:
+            self._keep(scope, circle, circles.without_tie(circle, one, other))
+
+    # --- circles ---
+
+    def _circle(self, scope: Scope, address: Address) -> Circle | None:
+        found = self._records.find(Circle, scope.user(address))
+        while found is not None and found.leads_to is not None:
+            found = self._records.find(Circle, scope.user(found.leads_to))
+        return found
+
+    def _begun(self, scope: Scope, address: Address) -> Circle:
+        """A circle of one address, with the conversations that it had before anything was tied to it."""
+        account = self._records.find(Account, scope.whole_account()) or Account()
+        keys = {line: possible_keys(scope, line, address) for line in account.lines}
+        self._records.want(Conversation, (key for possible in keys.values() for key in possible))
+        sights = [
+            Sight(0, line, address, key)
+            for line, possible in keys.items()
+            for key in possible
+            if (known := self._clusters.find(key)) is not None and known.is_identity
+        ]
+        return Circle(members=(address,), sights=tuple(sorted(sights)))
+
+    def _note_line(self, scope: Scope, line: Address) -> None:
+        account = self._records.find(Account, scope.whole_account()) or Account()
+        if line not in account.lines:
+            lines = tuple(sorted((*account.lines, line)))
+            self._records.set(scope.whole_account(), msgspec.structs.replace(account, lines=lines))
+
+    def _keep(self, scope: Scope, before: Circle, after: Circle) -> None:
+        """Keep a circle as it is now, and make of conversations what follows from it."""
+        if after is before:
+            return
+        settled = circles.settle(after)
+        self._records.set(scope.user(after.root), settled.circle)
+        for fact in settled.freed:
+            self._free(scope, fact)
+        changed = set[ConversationKey]()
+        for key, others in settled.edges.items():
+            users = frozenset(self._clusters.known(key).users)
+            now = users.difference(settled.edges).union(others)
+            if now != users:
+                changed |= {key, *users}
+                self._clusters.set_users(key, now)
+        self._clusters.settle(changed)
+
+    def _free(self, scope: Scope, fact: Doubtful) -> None:
+        """A doubt has ended: the fact decides its conversation after all."""
+        identity = Identity(fact.kind, fact.parts)
+        if self._clusters.find(fact.sight.key) is None:
+            opened = identified(identity, scope.path)
+            self._records.set(fact.sight.key, msgspec.structs.replace(opened, lines=(fact.sight.line,)))
+        rank = BY_SEND if fact.registered else BY_REPORT
+        root = self._classes.claim(fact.anchor, Claim(rank, kind_of(identity), fact.sight.key))
+        self._classes.send_on(scope, root)
+
+
+def possible_keys(scope: Scope, line: Address, contact: Address) -> list[ConversationKey]:
+    """The keys that a direct conversation of two may have, by whatever it is known."""
+    ways = pair_identity(line, contact), user_identity(line, contact), set_identity(frozenset({line, contact}))
+    return [identity_key(scope, identity) for identity in ways]

@@ -1,0 +1,164 @@
+"""What is remembered of users whose addresses were ever tied: rules 4 and 5 of `identity`. Pure.
+
+A circle is everybody that any tie connects, doubted ones included: what `Users` says of an address depends on nothing
+outside it. So the rule book itself, applied to the few entries of a circle, decides; and a tie that a person takes back
+is simply left out the next time. An address that nothing was ever tied to has no circle.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import combinations
+from typing import NamedTuple
+
+import msgspec
+
+from correlator.records import Record
+from correlator.users import Users
+from schemas.address import Address
+from schemas.events import IdentityKind, Keywords
+from schemas.ids import ConversationKey
+
+#: A place in the log.
+Order = int
+
+_MONTH = 30 * 86400 * 1000 << 20
+
+
+class Tied(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """Two addresses were named as one user; `personal`: by a person, who may take it back."""
+
+    order: Order
+    one: Address
+    other: Address
+    personal: bool = False
+
+
+class Sight(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A direct conversation of a line with one of a circle's addresses, and when it was first heard of."""
+
+    order: Order
+    line: Address
+    contact: Address
+    key: ConversationKey
+
+
+class Doubtful(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A fact that would decide its conversation, were its phone not in doubt: what it would decide, and its class."""
+
+    sight: Sight
+    kind: IdentityKind
+    parts: tuple[str, ...]
+    #: A pointer of the class that it is served by meanwhile.
+    anchor: ConversationKey
+    registered: bool
+
+
+class Circle(Record, frozen=True, omit_defaults=True):
+    """One circle as Redis keeps it, or the way to it. It stands under its smallest address, the root."""
+
+    leads_to: Address | None = None
+    members: tuple[Address, ...] = ()
+    ties: tuple[Tied, ...] = ()
+    sights: tuple[Sight, ...] = ()
+    doubtful: tuple[Doubtful, ...] = ()
+
+    @property
+    def expires(self) -> bool:
+        """Who is who stays for ever."""
+        return False
+
+    @property
+    def root(self) -> Address:
+        """The address that it stands under."""
+        return self.members[0]
+
+
+class Account(Record, frozen=True, omit_defaults=True):
+    """What is remembered of an account: lines that have direct conversations, and how people join its groups."""
+
+    lines: tuple[Address, ...] = ()
+    keywords: dict[str, Keywords] = msgspec.field(default_factory=dict)
+
+    @property
+    def expires(self) -> bool:
+        """Lines stay."""
+        return False
+
+
+class Settled(NamedTuple):
+    """What follows from a circle: which keys are one conversation with which, and which facts doubt lets go."""
+
+    circle: Circle
+    edges: Mapping[ConversationKey, frozenset[ConversationKey]]
+    freed: tuple[Doubtful, ...]
+
+
+@lru_cache(maxsize=4096)
+def users_of(ties: tuple[Tied, ...]) -> Users:
+    """Who is who by these ties."""
+    return Users([(tied.order, tied.one, tied.other) for tied in sorted(ties)])
+
+
+def joined(circles: Iterable[Circle]) -> Circle:
+    """One circle of several."""
+    every = list(circles)
+    return Circle(
+        members=tuple(sorted({member for circle in every for member in circle.members})),
+        ties=tuple(sorted(tied for circle in every for tied in circle.ties)),
+        sights=tuple(sorted(sight for circle in every for sight in circle.sights)),
+        doubtful=tuple(sorted(fact for circle in every for fact in circle.doubtful)),
+    )
+
+
+def with_tie(circle: Circle, tied: Tied) -> Circle:
+    """The circle with one more tie; itself when it was told before, for what counts is when it first was."""
+    if any((known.one, known.other, known.personal) == (tied.one, tied.other, tied.personal) for known in circle.ties):
+        return circle
+    return msgspec.structs.replace(circle, ties=tuple(sorted((*circle.ties, tied))))
+
+
+def without_tie(circle: Circle, one: Address, other: Address) -> Circle:
+    """The circle without a person's tie. It stays one circle: that decides nothing."""
+    ties = tuple(tied for tied in circle.ties if not (tied.personal and {tied.one, tied.other} == {one, other}))
+    return msgspec.structs.replace(circle, ties=ties)
+
+
+def with_sight(circle: Circle, sight: Sight) -> Circle:
+    """The circle with one more conversation; itself when that was known."""
+    if any((known.line, known.contact, known.key) == (sight.line, sight.contact, sight.key) for known in circle.sights):
+        return circle
+    return msgspec.structs.replace(circle, sights=tuple(sorted((*circle.sights, sight))))
+
+
+def with_doubtful(circle: Circle, fact: Doubtful) -> Circle:
+    """The circle with one more fact that waits for a doubt to end; those of over a month ago are let go."""
+    kept = {known for known in circle.doubtful if known.sight.order > fact.sight.order - _MONTH}
+    return msgspec.structs.replace(circle, doubtful=tuple(sorted({*kept, fact})))
+
+
+def settle(circle: Circle) -> Settled:
+    """Apply the rules to a circle."""
+    users = users_of(circle.ties)
+    freed = tuple(fact for fact in circle.doubtful if fact.sight.order < users.doubted(fact.sight.contact))
+    if freed:
+        kept = tuple(fact for fact in circle.doubtful if fact not in freed)
+        circle = msgspec.structs.replace(circle, doubtful=kept)
+        for fact in freed:
+            circle = with_sight(circle, fact.sight)
+    return Settled(circle, _edges(circle, users), freed)
+
+
+def _edges(circle: Circle, users: Users) -> dict[ConversationKey, frozenset[ConversationKey]]:
+    """Per line, all conversations with one user are one, but for what came after a phone fell in doubt."""
+    threads: dict[tuple[str, str], dict[ConversationKey, tuple[float, float]]] = defaultdict(dict)
+    for sight in circle.sights:
+        thread = threads[sight.line, users.user(sight.contact)]
+        thread.setdefault(sight.key, (sight.order, users.doubted(sight.contact)))
+    edges: dict[ConversationKey, set[ConversationKey]] = {sight.key: set() for sight in circle.sights}
+    for thread in threads.values():
+        for (one, (at, until)), (other, (other_at, other_until)) in combinations(thread.items(), 2):
+            if max(at, other_at) < min(until, other_until):
+                edges[one].add(other)
+                edges[other].add(one)
+    return {key: frozenset(others) for key, others in edges.items()}

@@ -1,0 +1,160 @@
+"""Classes of message ids over their records: who joins, who claims, and which keys lead where. Pure.
+
+The rules are those of `correlator.pointers`; this is what they do to records.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from correlator.clusters import Clusters, compatible
+from correlator.conversation import Conversation, provisional, redirect, together
+from correlator.identity import BY_HINT, BY_PERSON, Decision
+from correlator.pointers import Claim, PointerClass, joined
+from correlator.records import Records
+from correlator.rollup import Rollup
+from correlator.rollup import joined as joined_rollups
+from schemas.events import Kind
+from schemas.ids import ConversationKey, Scope
+
+
+class PointerClasses:
+    """The classes that the facts of a batch name."""
+
+    def __init__(self, records: Records, clusters: Clusters) -> None:
+        self._records = records
+        self._clusters = clusters
+
+    def root(self, pointer: ConversationKey) -> ConversationKey:
+        """What the class of a pointer stands under; the pointer itself where no fact has named it yet."""
+        while (known := self._records.find(PointerClass, pointer)) is not None and known.leads_to:
+            pointer = known.leads_to
+        return pointer
+
+    def join(self, decision: Decision, claims: Iterable[Claim]) -> ConversationKey:
+        """Put a fact into the class of its pointers, with what it claims; the root of that class."""
+        anchors = decision.pointers or ((decision.anchor,) if decision.anchor else ())
+        wanted = ((decision.key, decision.kind),) if decision.provisional else ()
+        told = PointerClass(members=anchors, claims=tuple(claims), wanted=wanted)
+        roots = {self.root(anchor) for anchor in anchors}
+        classes = [known for root in sorted(roots) if (known := self._records.find(PointerClass, root)) is not None]
+        after = joined([*classes, told])
+        self._records.set(after.root, after)
+        for member in {*roots, *anchors} - {after.root}:
+            self._move_rollup(member, after.root)
+            self._records.set(member, PointerClass(leads_to=after.root))
+        return after.root
+
+    def _move_rollup(self, before: ConversationKey, root: ConversationKey) -> None:
+        known = self._records.find(Rollup, before)
+        if known is not None:
+            there = self._records.find(Rollup, root) or Rollup()
+            self._records.set(root, joined_rollups(there, known))
+
+    def claim(self, pointer: ConversationKey, claim: Claim) -> ConversationKey:
+        """Add a claim to the class of a pointer that a fact has named; the root."""
+        root = self.root(pointer)
+        self._records.set(root, self._known(root).with_claim(claim))
+        return root
+
+    def _known(self, root: ConversationKey) -> PointerClass:
+        known = self._records.find(PointerClass, root)
+        return PointerClass(members=(root,)) if known is None else known
+
+    def _linked(self, root: ConversationKey) -> dict[ConversationKey, PointerClass]:
+        """The class with those that a person says are the same conversation's, by root."""
+        found, open_ends = dict[ConversationKey, PointerClass](), [root]
+        while open_ends:
+            root = open_ends.pop()
+            if root not in found:
+                found[root] = self._known(root)
+                open_ends += [self.root(link) for link in found[root].links]
+        return found
+
+    # --- serving ---
+
+    def serve(self, scope: Scope, root: ConversationKey, kind: Kind) -> ConversationKey:
+        """The key that a fact of that kind without an identity belongs to; there is a record under it."""
+        linked = self._linked(root)
+        view = joined(linked.values()) if len(linked) > 1 else linked[root]
+        key = view.serve(scope, kind)
+        self._open(scope, view, key)
+        return key
+
+    def _open(self, scope: Scope, view: PointerClass, key: ConversationKey) -> None:
+        """See that the class's own provisional conversation is there, and that it is among those to be sent on."""
+        kind = view.own(scope).get(key)
+        if kind is None:
+            return
+        if self._clusters.find(key) is None:
+            self._records.set(key, provisional(kind, view.root, key, scope.path))
+        holder = self._known(view.root)
+        if (key, kind) not in holder.wanted:
+            wanted = tuple(sorted({*holder.wanted, (key, kind)}))
+            self._records.set(view.root, msgspec.structs.replace(holder, wanted=wanted))
+
+    def send_on(self, scope: Scope, root: ConversationKey) -> None:
+        """Have each provisional key of a class, and of those linked with it, lead to where its kind belongs now."""
+        wanted = sorted({key for known in self._linked(root).values() for key in known.wanted})
+        for key, kind in wanted:
+            target = self.serve(scope, root, kind)
+            if target == key:
+                self._restore(key)
+            else:
+                before = self._clusters.find(key) or provisional(kind, root, key, scope.path)
+                self._lead(key, before, target)
+
+    def _lead(self, key: ConversationKey, before: Conversation, target: ConversationKey) -> None:
+        """Lead a key to its target."""
+        if before.merged_into == target:
+            return
+        self._clusters.note(key)
+        into = self._clusters.known(target)
+        if before.merged_into is None and into.provisional:
+            self._records.set(target, together(into, [before]))
+        if not before.unseen:
+            self._clusters.follow(key, before.merged_into, target)
+        self._records.set(key, redirect(before, target, announced=not before.unseen))
+
+    def _restore(self, key: ConversationKey) -> None:
+        """What led a key elsewhere was taken back: it stands for itself again."""
+        known = self._clusters.find(key)
+        if known is None or known.merged_into is None:
+            return
+        self._clusters.note(key)
+        if not known.unseen:
+            self._clusters.follow(key, known.merged_into, None)
+        self._records.set(key, msgspec.structs.replace(known, merged_into=None, provisional=True))
+
+    # --- a person's links ---
+
+    def relink(self, key: ConversationKey) -> ConversationKey:
+        """Have a provisional key's class be claimed by, and linked with, what a person says; the class's root."""
+        anchor = self._anchor(key)
+        root = self.root(anchor)
+        known = self._known(root)
+        named = (key, self._clusters.known(key).kind)
+        known = msgspec.structs.replace(known, wanted=tuple(sorted({*known.wanted, named})))
+        claims = [claim for claim in known.claims if claim.rank != BY_PERSON]
+        links: set[ConversationKey] = set()
+        for own, kind in known.wanted:
+            if kind != "unknown":
+                claims.append(Claim(BY_HINT, kind, None))
+            for other in self._links(own):
+                record = self._clusters.find(other)
+                if record is None or not compatible(kind, record.kind):
+                    continue
+                if record.is_identity:
+                    claims.append(Claim(BY_PERSON, record.kind, other))
+                elif record.account == self._clusters.known(own).account:
+                    links.add(self._anchor(other))
+        told = msgspec.structs.replace(known, claims=(), links=tuple(sorted(links)))
+        self._records.set(root, joined([told, PointerClass(claims=tuple(claims))]))
+        return root
+
+    def _links(self, key: ConversationKey) -> tuple[ConversationKey, ...]:
+        known = self._clusters.find(key)
+        return known.links if known else ()
+
+    def _anchor(self, key: ConversationKey) -> ConversationKey:
+        return self._clusters.known(key).anchor or key

@@ -1,0 +1,75 @@
+"""Under which keys records stand, and by what conversations can be looked up. Pure.
+
+The index is written with the records and follows from them alone; no decision reads it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from correlator.circles import Account, Circle
+from correlator.clusters import Followers
+from correlator.conversation import Conversation
+from correlator.copies import Recent
+from correlator.pointers import PointerClass
+from correlator.records import Name, Record, Write
+from correlator.rollup import Rollup
+from schemas.keyspace import Keyspace
+
+_KEYS: Final[dict[str, Callable[[Keyspace, str], str]]] = {
+    Conversation.__name__: Keyspace.conversation,
+    PointerClass.__name__: Keyspace.pointers,
+    Circle.__name__: Keyspace.circle,
+    Account.__name__: Keyspace.account,
+    Followers.__name__: Keyspace.followers,
+    Rollup.__name__: Keyspace.rollup,
+    Recent.__name__: Keyspace.recent,
+}
+
+
+def record_key(keyspace: Keyspace, name: Name) -> str:
+    """The Redis key of a record."""
+    return _KEYS[name.kind](keyspace, name.key)
+
+
+class IndexChange(NamedTuple):
+    """A member to add to a sorted set of the index, or to remove from it."""
+
+    key: str
+    member: bytes
+    added: bool
+
+
+def address_term(address: str) -> str:
+    """What the conversations of a person are found by, at any account."""
+    return f"address {address}"
+
+
+def group_term(account: str, group: str) -> str:
+    """What a group is found by. `account`: as a record has it, `whatsapp/main`."""
+    return f"group {account} {group}"
+
+
+def message_term(account: str, message_id: str) -> str:
+    """What the conversation of a person's message is found by."""
+    return f"message {account} {message_id}"
+
+
+def terms(record: Record | None) -> set[str]:
+    """What a conversation can be looked up by, apart from the ids of its messages."""
+    if not isinstance(record, Conversation):
+        return set()
+    roster, same = record.roster, record.same
+    named = {*(record.parts or ()), *(roster.listed or ()), *roster.deltas, *same, *same.values()}
+    found = {address_term(address) for address in named.difference(record.lines)}
+    return found if record.group is None else found | {group_term(record.account, record.group)}
+
+
+def index_changes(keyspace: Keyspace, writes: Mapping[Name, Write]) -> Iterator[IndexChange]:
+    """What has to become of the index with these records."""
+    for name, write in writes.items():
+        if write.before is write.after:
+            continue
+        before, after = terms(write.before), terms(write.after)
+        for term in sorted(before ^ after):
+            key, prefix = keyspace.index(term)
+            yield IndexChange(key, prefix + name.key.removeprefix("cv_").encode(), term in after)

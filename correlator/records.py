@@ -1,0 +1,117 @@
+"""The records that decisions are made on, as they were read and as they become. Pure.
+
+They are found by name; one that was not read yet is a `MissingRecords`, and the batch is folded anew once it was. So
+nothing is ever guessed, and whoever folds needs not know beforehand what it will want.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+
+class Name(NamedTuple):
+    """Which record: of what kind (the name of its class), and the key that it stands under."""
+
+    kind: str
+    key: str
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Base of what Redis keeps; as JSON, so that a person at redis-cli can read it."""
+
+    @property
+    def expires(self) -> bool:
+        """Whether it goes when nobody has used it for `retention.messages`."""
+        return True
+
+
+class Write(NamedTuple):
+    """What has to become of one record: from the bytes expected (empty: absent) to those to set."""
+
+    expected: bytes
+    data: bytes
+    before: Record | None
+    after: Record
+
+
+class MissingRecords(Exception):
+    """Records that have to be read before the events can be folded."""
+
+    def __init__(self, names: set[Name]) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+_R = TypeVar("_R", bound=Record)
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+@cache
+def _decoder(kind: type[_R]) -> "msgspec.json.Decoder[_R]":
+    return msgspec.json.Decoder(kind)
+
+
+def decode(kind: type[_R], data: bytes) -> _R:
+    """A record as Redis keeps it."""
+    record: _R = _decoder(kind).decode(data)
+    return record
+
+
+def encode(record: Record) -> bytes:
+    """What `decode` reads."""
+    return _ENCODER.encode(record)
+
+
+class Records:
+    """The records of one batch."""
+
+    def __init__(self, read: Mapping[Name, bytes | None]) -> None:
+        """`read`: records as Redis has them, None for those it does not have."""
+        self._read = read
+        self._records: dict[Name, Any] = {}
+        #: What Redis will have once the commits before are written: the bytes, and what they say.
+        self._written: dict[Name, tuple[bytes, Any]] = {}
+        #: Records set since the last commit, and whether they changed.
+        self._used: dict[Name, bool] = {}
+
+    def find(self, kind: type[_R], key: str) -> _R | None:
+        """One record, None where there is none. Raises MissingRecords when nobody read it yet."""
+        name = Name(kind.__name__, key)
+        if name not in self._records:
+            if name not in self._read:
+                raise MissingRecords({name})
+            raw = self._read[name]
+            self._records[name] = None if raw is None else decode(kind, raw)
+            self._written[name] = (raw or b"", self._records[name])
+        found: _R | None = self._records[name]
+        return found
+
+    def want(self, kind: type[Record], keys: Iterable[str]) -> None:
+        """See that several records were read. Raises MissingRecords with all that were not."""
+        missing = {Name(kind.__name__, key) for key in keys}.difference(self._read)
+        if missing:
+            raise MissingRecords(missing)
+
+    def set(self, key: str, record: Record) -> None:
+        """Say what a record is from here on; setting what it is already keeps it from expiring."""
+        name = Name(type(record).__name__, key)
+        before = self.find(type(record), key)
+        changed = record is not before and record != before
+        self._used[name] = self._used.get(name, False) or changed
+        if changed:
+            self._records[name] = record
+
+    def take_writes(self) -> dict[Name, Write]:
+        """What has become of the records set since the last call, for one commit."""
+        writes = {}
+        for name, changed in self._used.items():
+            expected, before = self._written[name]
+            after = self._records[name]
+            data = encode(after) if changed else expected
+            self._written[name] = (data, after)
+            writes[name] = Write(expected, data, before, after)
+        self._used = {}
+        return writes
