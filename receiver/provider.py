@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from receiver.body import Node
+from receiver.body import Node, decode
 from schemas.address import Address, AddressError, parse_address
 from schemas.callback import Arrival, Assurance, Capture
 from schemas.errors import ParseError
@@ -66,6 +66,22 @@ class Provider(msgspec.Struct, frozen=True):
     register: Callable[[Capture], list[Parsed]]
     #: The account setting that holds the tokens of a GET subscription handshake; None: it has none.
     handshake_setting: str | None = None
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """A send of ours as it was registered: what the provider answered, and what it had been asked."""
+
+    response: Node
+    #: The caller's own JSON to the provider's API; an empty node where only the response was handed in.
+    request: Node
+
+
+def registration(capture: Capture) -> Registration:
+    """Both halves of a capture of kind `outbound`, whose body is the response or `{"response", "request"}`."""
+    body = decode(capture.body)
+    if "response" in body:
+        return Registration(body.get("response"), body.get("request"))
+    return Registration(body, Node(None, "request", body))
 
 
 def address(node: Node, provider: str) -> Address | None:

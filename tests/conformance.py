@@ -1,10 +1,12 @@
-"""Fixtures of provider callbacks, read from disk.
+"""Fixtures of provider callbacks and of registered sends, read from disk.
 
-`tests/fixtures/<provider>/<event>__<variant>/` holds one callback:
+`tests/fixtures/<provider>/<event>__<variant>/` holds one callback, `registered__<variant>/` one registered send:
 
 `body`          the bytes, exactly as they would arrive; never re-serialised
-`request.json`  {"what": one sentence on what must be true, "received_at"?, "assurance"?, "facts"?: account facts}
-`events.json`   what `parse` must return, in order, worked out by reading: see `plain`
+`request.json`  {"what": one sentence on what must be true, "kind"?: `outbound` for a registered send, "received_at"?,
+                "assurance"?, "facts"?: account facts}
+`events.json`   what reading it must give, in order, worked out by reading: see `plain`; a body of which nothing can
+                be read is a list of the one reason and path
 """
 
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import Any
 import msgspec
 import orjson
 
+from receiver.provider import Provider
 from schemas.callback import AccountFacts, Capture
 from schemas.clock import format_time, parse_time
+from schemas.errors import ParseError
 from schemas.events import Event, Parsed
 from schemas.ids import CaptureId
 from schemas.wire import encode_json
@@ -34,7 +38,7 @@ def load(folder: Path) -> Capture:
     assert received_at is not None
     return Capture(
         id=CaptureId("cp_fixture"),
-        kind="callback",
+        kind=request.get("kind", "callback"),
         provider=folder.parent.name,
         account="main",
         received_at=received_at,
@@ -50,6 +54,15 @@ def expected(folder: Path) -> list[Any]:
     result = orjson.loads((folder / "events.json").read_bytes())
     assert isinstance(result, list)
     return result
+
+
+def read(provider: Provider, capture: Capture) -> list[Any]:
+    """What a provider makes of a capture, as JSON values; a body it refuses as a whole is a list of that."""
+    reader = provider.register if capture.kind == "outbound" else provider.parse
+    try:
+        return [plain(item) for item in reader(capture)]
+    except ParseError as error:
+        return [{"unreadable": error.reason, "path": error.path}]
 
 
 def plain(parsed: Parsed) -> Any:

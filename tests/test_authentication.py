@@ -41,6 +41,7 @@ HARBOUR = Provider(
     name="harbour",
     schemes=(UrlToken(), BasicAuth(), SharedSecret(b"x-harbour-secret", "harbour_secrets"), SinchHmac()),
     parse=lambda _: [],
+    register=lambda _: [],
 )
 ALL = {
     "secrets": (SECRET,),
@@ -178,7 +179,7 @@ def test_a_bearer_token_is_no_credential_of_ours() -> None:
 def test_time_counts_where_the_scheme_signs_it() -> None:
     """The time of receipt that is handed in is what a signed time is compared with."""
     key, seed = "jrMBoswHlhhVx2W2Www72WU/xn4UMpjreslD0m2u0qs=", "i1xxSkIuQOY9H8laaRslIoYGTJ1NwBAFdjsQwiwJH04="
-    provider = Provider(name="telnyx", schemes=(Ed25519(),), parse=lambda _: [])
+    provider = Provider(name="telnyx", schemes=(Ed25519(),), parse=lambda _: [], register=lambda _: [])
     account = MadeUpAccount({"public_keys": (key,)})
     request = arrival(Ed25519().sign(BODY, seed, NOW))
 
@@ -297,8 +298,8 @@ def test_authentication_is_total(headers: Signed, url_token: str | None, setting
 
 def test_only_a_checked_time_limits_the_age() -> None:
     """Telnyx's signature limits the age of a callback; no other proof of any provider does."""
-    telnyx = Provider(name="telnyx", schemes=(Ed25519(), UrlToken()), parse=lambda _: [])
-    whatsapp = Provider(name="whatsapp", schemes=(HubSignature(),), parse=lambda _: [])
+    telnyx = Provider(name="telnyx", schemes=(Ed25519(), UrlToken()), parse=lambda _: [], register=lambda _: [])
+    whatsapp = Provider(name="whatsapp", schemes=(HubSignature(),), parse=lambda _: [], register=lambda _: [])
 
     limited = [
         limits_age(telnyx, "signed"),
@@ -313,7 +314,7 @@ def test_only_a_checked_time_limits_the_age() -> None:
 
 def test_two_signatures_limit_the_age_only_together() -> None:
     """Where one of two signatures does not sign a time, `signed` alone does not tell that it was the other."""
-    provider = Provider(name="both", schemes=(Ed25519(), HubSignature()), parse=lambda _: [])
+    provider = Provider(name="both", schemes=(Ed25519(), HubSignature()), parse=lambda _: [], register=lambda _: [])
 
     assert not limits_age(provider, "signed")
 

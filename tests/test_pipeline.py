@@ -47,7 +47,7 @@ def _said(word: str, capture: Capture) -> Parsed:
     return event(word, pair(), provider=capture.provider, account=capture.account)
 
 
-WORDS = Provider("words", (), by_words)
+WORDS = Provider("words", (), by_words, by_words)
 PROVIDING = {**PROVIDERS, "words": WORDS}
 
 
@@ -195,7 +195,7 @@ def test_the_window_is_the_captures_own() -> None:
 def test_one_old_element_takes_no_other_with_it() -> None:
     """Age is judged element by element."""
     both: list[Parsed] = [event("old", pair(), at_seconds=-9 * DAY), event("new", pair())]
-    provider = Provider("words", (), lambda _: both)
+    provider = Provider("words", (), lambda _: both, lambda _: both)
     entry = read(LogEntry("5-0", fields("cp_1", b"")), {"words": provider})
 
     assert said(entry) == ["too_old", "telnyx:main:new"]

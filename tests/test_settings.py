@@ -20,10 +20,10 @@ URL_TOKEN = "kQ7-vX_02mBzPq9d"
 EXAMPLE = Path(__file__).parent.parent / "deploy" / "partyline.example.toml"
 
 PROVIDERS = {
-    "telnyx": Provider("telnyx", (Ed25519(),), lambda _: []),
-    "sendblue": Provider("sendblue", (SharedSecret(b"sb-signing-secret"), UrlToken()), lambda _: []),
-    "sinch": Provider("sinch", (SinchHmac(), BasicAuth(), UrlToken()), lambda _: []),
-    "whatsapp": Provider("whatsapp", (HubSignature(),), lambda _: [], handshake_setting="verify_tokens"),
+    "telnyx": Provider("telnyx", (Ed25519(),), lambda _: [], lambda _: []),
+    "sendblue": Provider("sendblue", (SharedSecret(b"sb-signing-secret"), UrlToken()), lambda _: [], lambda _: []),
+    "sinch": Provider("sinch", (SinchHmac(), BasicAuth(), UrlToken()), lambda _: [], lambda _: []),
+    "whatsapp": Provider("whatsapp", (HubSignature(),), lambda _: [], lambda _: [], handshake_setting="verify_tokens"),
 }
 
 
@@ -793,7 +793,7 @@ def test_explain_says_where_callbacks_arrive() -> None:
 
 def test_a_provider_added_later_needs_nothing_here() -> None:
     """Its credentials are the settings that its schemes name, and every provider has lines."""
-    acme = Provider("acme", (SharedSecret(b"x-acme", setting="passwords"),), lambda _: [])
+    acme = Provider("acme", (SharedSecret(b"x-acme", setting="passwords"),), lambda _: [], lambda _: [])
     account = {"provider": "acme", "passwords": ["moss"], "lines": ["+15555550110"]}
 
     settings = parse({"accounts": {"main": account}}, {}, Path(), {"acme": acme})

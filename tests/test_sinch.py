@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from receiver.providers.sinch import parse
+from receiver.providers.sinch import parse, register
 from schemas.callback import AccountFacts, Capture
 from schemas.errors import ParseError
 from schemas.events import AccountNotice, Event, MessageReceived, MessageStatus, Notice, Parsed, Unreadable
@@ -27,21 +27,24 @@ CHAT_REPORT = {
 SMS_IDENTITY = {"channel": "SMS", "identity": "15555550115"}
 
 
+def capture(body: bytes) -> Capture:
+    """A callback, in an account without settings."""
+    return Capture(
+        id=CaptureId("cp_test"),
+        kind="callback",
+        provider="sinch",
+        account="main",
+        received_at=datetime(2026, 11, 21, tzinfo=UTC),
+        assurance="signed",
+        headers=(),
+        body=body,
+        facts=AccountFacts(),
+    )
+
+
 def parsed(body: bytes) -> list[Parsed]:
     """What a body parses to, in an account without settings."""
-    return parse(
-        Capture(
-            id=CaptureId("cp_test"),
-            kind="callback",
-            provider="sinch",
-            account="main",
-            received_at=datetime(2026, 11, 21, tzinfo=UTC),
-            assurance="signed",
-            headers=(),
-            body=body,
-            facts=AccountFacts(),
-        )
-    )
+    return parse(capture(body))
 
 
 def only_event(element: dict[str, Any]) -> Event:
@@ -243,3 +246,46 @@ def test_a_media_message_may_be_a_bare_text() -> None:
 
     assert isinstance(body, MessageReceived)
     assert (body.message.text, body.message.channel) == ("Hello", "mms")
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("15555550111", "direct"),
+        ("+1 555-555-0111", "direct"),
+        (15555550111, "direct"),
+        ("40404", "direct"),
+        ("4cldmgEdAcBfcHW3", "group"),
+        ("01FC66621AAAAA119Z8PMV1QPU", "group"),
+        ("1234567890123456", "group"),
+        ("12345678-abcd", "group"),
+        ("Bread", "group"),
+    ],
+)
+def test_a_target_of_a_batch_is_a_number_or_a_group(target: object, kind: str) -> None:
+    """Digits, as many as a number or a short code has, are a recipient; anything else is the id of a group."""
+    [event] = register(capture(json.dumps({"id": "b", "from": "15555550100", "to": [target]}).encode()))
+
+    assert isinstance(event, Event)
+    assert event.evidence is not None
+    assert event.evidence.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Join", ("join",)),
+        (" JOIN\tBread ", ("join", "bread")),
+        ("join the club", ()),
+        ("abcdefghijklmno", ("abcdefghijklmno",)),
+        ("abcdefghijklmnop", ()),
+        ("", ()),
+        (None, ()),
+    ],
+)
+def test_a_short_text_may_be_a_keyword(text: str | None, said: tuple[str, ...]) -> None:
+    """One or two words of at most fifteen characters are told, in lower case; a longer text is nobody's keyword."""
+    evidence = only_event({**INBOUND, "body": text}).evidence
+
+    assert evidence is not None
+    assert evidence.said == said

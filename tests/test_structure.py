@@ -25,7 +25,12 @@ SCRIPTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT 
 
 LONGEST_MODULE = 480
 #: Longer ones, each with its own bound: a provider is one file, whatever it sends.
-LONG_MODULES = {"receiver/providers/whatsapp.py": 820, "receiver/providers/telnyx.py": 520}
+LONG_MODULES = {
+    "receiver/providers/whatsapp.py": 940,
+    "receiver/providers/sendblue.py": 700,
+    "receiver/providers/telnyx.py": 600,
+    "receiver/providers/sinch.py": 600,
+}
 USUAL_FUNCTION, LONGEST_FUNCTION = 30, 60
 NO_CONCEPT = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "base", "core"}
 

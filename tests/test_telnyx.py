@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.providers.telnyx import parse
+from receiver.providers.telnyx import parse, register
 from schemas.callback import AccountFacts, Capture
 from schemas.errors import ParseError
 from schemas.events import (
@@ -262,6 +262,26 @@ def test_what_is_no_json_cannot_be_read(body: bytes) -> None:
     """A body that is no JSON, within API Gateway's wrapper or without, is a dead letter as a whole."""
     with pytest.raises(ParseError):
         parse(capture(body))
+
+
+def test_a_group_send_and_its_records_are_one_fact() -> None:
+    """The answer to the send and what the API lists of it later have one event id and one set, and meet in an id."""
+    answer = {"data": {"id": "g", "from": LINE, "to": [ANA, BEN]}}
+    records = {
+        "data": [
+            {"id": "r1", "group_message_id": "g", "from": LINE, "to": ANA},
+            {"id": "r2", "group_message_id": "g", "from": LINE, "to": BEN},
+        ]
+    }
+    [first], [second] = (register(capture(orjson.dumps(body))) for body in (answer, records))
+
+    assert isinstance(first, Event)
+    assert isinstance(second, Event)
+    assert first.id == second.id == "telnyx:main:sent:g"
+    assert first.evidence is not None
+    assert second.evidence is not None
+    assert first.evidence.identity == second.evidence.identity == Identity("set", (LINE, ANA, BEN))
+    assert set(first.evidence.pointers) < set(second.evidence.pointers)
 
 
 TEXTS = (

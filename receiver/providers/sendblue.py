@@ -17,12 +17,18 @@ What they leave out, and captures show:
 - Some accounts get an array of bodies, or a body within `data`, at times beside an `event_type`.
 - A handle is opaque: upper-case GUID inbound, lower-case outbound, at times malformed. Its case is kept.
 - Status callbacks set per message come without the secret header: their URL has to carry a token.
+- The answer to a send is the message as a report has it. Only that of a group send says which group it went to, and
+  its numbers are an array, a text or null, under keys whose renaming is announced.
+- The answer to a change of members says that it went well, and nothing else.
 """
 
 import re
+from itertools import product
+
+import msgspec
 
 from receiver.body import Node, decode
-from receiver.provider import Provider, address
+from receiver.provider import Provider, address, registration
 from receiver.schemes import SharedSecret, UrlToken
 from schemas.address import Address
 from schemas.callback import Capture
@@ -31,12 +37,17 @@ from schemas.errors import ParseError
 from schemas.events import (
     FINAL_STATES,
     AccountNotice,
+    ConversationMembers,
+    ConversationSettings,
     Event,
+    EventBody,
     Evidence,
     Identity,
     Kind,
     Media,
+    Members,
     Message,
+    MessageOutbound,
     MessageReaction,
     MessageReceived,
     MessageStatus,
@@ -44,6 +55,8 @@ from schemas.events import (
     Parsed,
     Pointer,
     Reaction,
+    Sent,
+    Settings,
     State,
     Status,
     StatusError,
@@ -101,6 +114,15 @@ _SUBSTANCE = ("content", "media_url", "message_handle", "location", "app_card")
 _OBJECTS = ("location", "app_card")
 _RECIPIENTS = ("to_number", "number", "to_numbers", "numbers")
 _IDS = ("group_id", "seat_id", "contact_id")
+_NAMES = ("group_display_name", "group_name", "display_name", "name")
+_TIMES = ("date_sent", "date_updated", "updated_at", "created_at")
+#: `modify_type` of a change of members, and whether people come in by it.
+_MODIFIED = {"add_recipient": True, "remove_recipient": False}
+#: An answer of the API with one of these did nothing.
+_REFUSED = frozenset({"ERROR", "FAILED", "DECLINED"})
+#: Where a registered send names people. The last leaves out those who are known by an e-mail address.
+_NUMBERS_ONLY = "participant_numbers"
+_PEOPLE = (*_RECIPIENTS, "participants", _NUMBERS_ONLY)
 #: More people than this are no direct conversation.
 _PAIR = 2
 
@@ -372,15 +394,24 @@ def _evidence(node: Node, line: Address | None, others: frozenset[Address], *, i
     everybody = people | writers | _present(line) if people and not is_open else None
     identity = _identity(node, kind, line, others, everybody if inbound else None)
     has_id = identity is not None and identity.kind == "group"
-    handle = node.text("message_handle")
+    pointers = _pointers(node)
+    # A report to several has been to all of them; one to a single person says nothing of the others.
+    reported = tuple(sorted(others)) if pointers and not inbound and len(others) > 1 else None
     return Evidence(
         identity=identity,
-        pointers=(Pointer("message", (handle,)),) if handle else (),
+        pointers=pointers,
         kind=kind,
         lines=tuple(_present(line)),
         listed=tuple(sorted(everybody)) if has_id and everybody else None,
         joined=tuple(sorted(others)) if has_id else (),
+        sent=None if reported is None else Sent(message=pointers, recipients=reported),
+        name=node.text("group_display_name") if has_id else None,
     )
+
+
+def _pointers(node: Node) -> tuple[Pointer, ...]:
+    handle = node.text("message_handle")
+    return (Pointer("message", (handle,)),) if handle else ()
 
 
 def _kind(node: Node, people: frozenset[Address] | None, line: Address | None, others: frozenset[Address]) -> Kind:
@@ -475,4 +506,168 @@ def _content_id(capture: Capture, node: Node) -> EventId:
     return _id(capture, content_hash(node.canonical()))
 
 
-PROVIDER = Provider(name=_NAME, schemes=(SharedSecret(header=b"sb-signing-secret"), UrlToken()), parse=parse)
+# --- registered sends -------------------------------------------------------------------------------------
+
+
+def register(capture: Capture) -> list[Parsed]:
+    """The answer to a message, to one to a group, or to the making or changing of a group.
+
+    https://docs.sendblue.com/getting-started/groups and https://docs.sendblue.com/api (groups, v2 groups)
+    """
+    asked = registration(capture)
+    response = _answer(asked.response)
+    if response.text("message_handle"):
+        return [_sent(capture, _opened(response, asked.request))]
+    if _error(response) or response.get("error") or (response.text("status") or "").upper() in _REFUSED:
+        raise ParseError(response.path, "an error of the API, no send")
+    if asked.request.get("modify_type"):
+        return [_modified(capture, response, asked.request)]
+    if response.text("group_id"):
+        return [_created(capture, _opened(response, asked.request))]
+    raise ParseError(response.get("message_handle").path, "missing: no answer to a send")
+
+
+def _answer(response: Node) -> Node:
+    """The message or group in an answer; version 2 of the API wraps it."""
+    for key in ("data", "group"):
+        if response.get(key).is_object and not response.text("message_handle", "group_id"):
+            response = response.get(key)
+    return response
+
+
+class _Send(msgspec.Struct, frozen=True):
+    """An answer and what was asked for, opened as far as every kind needs it."""
+
+    response: Node
+    request: Node
+    line: Address | None
+    #: Everybody it names beside our line.
+    people: frozenset[Address]
+    #: Whether that is all of them.
+    complete: bool
+
+    def text(self, *keys: str) -> str | None:
+        """What the answer says, else the request."""
+        return self.response.text(*keys) or self.request.text(*keys)
+
+    @property
+    def kind(self) -> Kind:
+        """As in reports, but that one person and no sign of a group are a direct conversation."""
+        word = (self.response.text("message_type") or "").lower()
+        if self.text("group_id", "group_display_name") or word == "group" or len(self.people) > 1:
+            return "group"
+        return "direct" if self.people or word == "message" else "unknown"
+
+    @property
+    def everybody(self) -> frozenset[Address] | None:
+        """All members of the group it went to, ours included."""
+        return self.people | _present(self.line) if self.kind == "group" and self.complete else None
+
+
+def _opened(response: Node, request: Node) -> _Send:
+    line = _address(response, "from_number") or _address(response, "sendblue_number")
+    line = line or _address(request, "from_number")
+    people, complete = _named((response, request), line)
+    return _Send(response, request, line, people, complete)
+
+
+def _named(nodes: tuple[Node, ...], line: Address | None) -> tuple[frozenset[Address], bool]:
+    """Whom they name beside our line, and whether that is everybody: so says an array; a text may be the first of them.
+
+    Nobody, where one cannot be read: the others would look like everybody, or like the only one.
+    """
+    people, complete = frozenset[Address](), False
+    for node, key in product(nodes, _PEOPLE):
+        found = _addresses(node.get(key))
+        if found is None:
+            return frozenset(), False
+        people |= found - _present(line)
+        complete |= isinstance(node.get(key).value, list) and bool(found) and key != _NUMBERS_ONLY
+    return people, complete
+
+
+def _sent(capture: Capture, send: _Send) -> Event:
+    """A message of ours. Old answers lack our line and the numbers, which the request has."""
+    if send.response.flag("is_outbound") is False:
+        raise ParseError(send.response.get("is_outbound").path, "no message of ours")
+    message = _sent_message(send.response, send.line)
+    message = msgspec.structs.replace(
+        message,
+        text=message.text or send.request.text("content"),
+        media=message.media or _media(send.request),
+    )
+    pointers = _pointers(send.response)
+    known = bool(send.people) and (send.complete or send.kind == "direct")
+    sent = Sent(message=pointers, recipients=tuple(sorted(send.people)) if known else None)
+    evidence = msgspec.structs.replace(_send_evidence(send), pointers=pointers, sent=sent)
+    word = "group_message" if send.kind == "group" else "message"
+    return _registered(send, _id(capture, "sent", message.id), word, MessageOutbound(message), evidence)
+
+
+def _created(capture: Capture, send: _Send) -> Event:
+    """A group of ours, as it was made, or as version 2 of the API shows it."""
+    settings = Settings(change="created", subject=send.text(*_NAMES))
+    event = _id(capture, "create_group", send.response.text("group_id"))
+    return _registered(send, event, "create_group", ConversationSettings(settings), _send_evidence(send))
+
+
+def _modified(capture: Capture, response: Node, request: Node) -> Event:
+    """People added to a group, or removed from it: only the request says whom."""
+    word = request.require_text("modify_type")
+    comes = _MODIFIED.get(word.lower())
+    if comes is None:
+        raise ParseError(request.get("modify_type").path, "no change of members")
+    line = _address(request, "from_number")
+    people, _ = _named((request,), line)
+    if not people:
+        raise ParseError(request.first(*_RECIPIENTS).path, "names nobody, or one that cannot be read")
+    send = _Send(response, request, line, frozenset(), complete=False)
+    group_id = response.text("group_id") or request.require_text("group_id")
+    changed = tuple(sorted(people))
+    evidence = msgspec.structs.replace(
+        _send_evidence(send), joined=changed if comes else (), left=() if comes else changed
+    )
+    members = Members(added=evidence.joined, removed=evidence.left, reason=word)
+    event = _id(capture, "modify_group", group_id, word.lower(), *changed, response.text(*_TIMES))
+    return _registered(send, event, "modify_group", ConversationMembers(members), evidence)
+
+
+def _send_evidence(send: _Send) -> Evidence:
+    """What a send or a group's own object tells of its conversation."""
+    everybody = send.everybody
+    identity = _send_identity(send)
+    has_id = identity is not None and identity.kind == "group"
+    return Evidence(
+        identity=identity,
+        kind=send.kind,
+        lines=tuple(_present(send.line)),
+        listed=tuple(sorted(everybody)) if has_id and everybody else None,
+        joined=tuple(sorted(send.people)) if has_id else (),
+        registered=True,
+        name=send.text(*_NAMES) if has_id else None,
+    )
+
+
+def _send_identity(send: _Send) -> Identity | None:
+    """As of a callback; of a group without an id, all whom it was sent to are the set."""
+    group_id = send.text("group_id")
+    if group_id:
+        return group_identity("", group_id)
+    return _identity(send.response, send.kind, send.line, send.people, send.everybody)
+
+
+def _registered(send: _Send, event: EventId, word: str, body: EventBody, evidence: Evidence) -> Event:
+    group_id = send.text("group_id")
+    return Event(
+        id=event,
+        body=body,
+        occurred_at=send.response.moment(*_TIMES),
+        evidence=evidence,
+        provider_type=word,
+        provider_ids=({"group_id": group_id} if group_id else {}) | _ids(send.response),
+    )
+
+
+PROVIDER = Provider(
+    name=_NAME, schemes=(SharedSecret(header=b"sb-signing-secret"), UrlToken()), parse=parse, register=register
+)

@@ -12,6 +12,9 @@ A body is `{"data": {event_type, id, occurred_at, payload}, "meta": {attempt, de
 between attempts and may be absent; `data.id` stays and names the fact. Neither `payload.id` nor
 `group_message_id` does: every recipient's report of a group message may carry the same ones. No page and no
 schema agrees with the others about shapes, so an address may be a text or an object, and one thing or a list.
+
+The answer to a send is one such payload as `data`, with `from` a bare text and everybody in `to`. None was ever seen
+with a `group_message_id`, though the pages promise one: the send's own `id` stands for it in reports.
 """
 
 import re
@@ -22,7 +25,7 @@ from typing import Any
 import msgspec
 
 from receiver.body import Node, decode
-from receiver.provider import Provider, address
+from receiver.provider import Provider, address, registration
 from receiver.schemes import Ed25519
 from schemas.address import Address
 from schemas.callback import Capture
@@ -38,11 +41,13 @@ from schemas.events import (
     Identity,
     Media,
     Message,
+    MessageOutbound,
     MessageReceived,
     MessageStatus,
     Notice,
     Parsed,
     Pointer,
+    Sent,
     State,
     Status,
     StatusError,
@@ -464,6 +469,108 @@ def _status_error(error: Node) -> StatusError:
     return StatusError(code=error.text("code"), detail=error.text("detail", "title") or error.as_text())
 
 
+# --- registered sends -------------------------------------------------------------------------------------
+
+
+def register(capture: Capture) -> list[Parsed]:
+    """The answer to a send, or all records of one group send as `GET /v2/messages/group/{id}` lists them.
+
+    https://developers.telnyx.com/docs/messaging/messages/group-messaging
+    """
+    asked = registration(capture)
+    payloads = _payloads(asked.response)
+    name = _send_name(payloads)
+    parties = _sent_parties(payloads, asked.request)
+    grouped = _is_group_send(payloads, parties)
+    event = Event(
+        id=event_id(NAME, capture.account, "sent", name),
+        body=MessageOutbound(_sent_message(payloads, asked.request, parties, name)),
+        occurred_at=payloads[0].moment("sent_at", "received_at"),
+        evidence=_sent_evidence(payloads, parties, grouped=grouped),
+        provider_type="group_message" if grouped else "message",
+        provider_ids=_ids(payloads[0]),
+    )
+    return [event]
+
+
+def _payloads(response: Node) -> list[Node]:
+    """The records of one send: `data`, or what stands there, handed in without its wrapper."""
+    is_bare = not response.is_object or ("data" not in response and "id" in response)
+    data = response if is_bare else response.get("data")
+    payloads = data.elements()
+    if not payloads:
+        raise ParseError(data.path, "missing: no answer to a send")
+    for payload in payloads:
+        payload.require_text("id")
+        if (payload.text("direction") or "outbound").lower() != "outbound":
+            raise ParseError(payload.get("direction").path, "no message of ours")
+    return payloads
+
+
+def _send_name(payloads: list[Node]) -> str:
+    """What one send is known by: its group's id, else its own, which stands for it in reports."""
+    names = dict.fromkeys(payload.require_text("group_message_id", "id") for payload in payloads)
+    if len(names) > 1:
+        raise ParseError(payloads[1].path, "of another send than the first: no group_message_id in common")
+    return next(iter(names))
+
+
+def _sent_parties(payloads: list[Node], request: Node) -> Parties:
+    """Everybody in any of the records; what they leave out, as the request has it."""
+    senders, to, cc = (
+        tuple(party for payload in payloads for party in _entries(payload.get(key) or request.get(key), key))
+        for key in ("from", "to", "cc")
+    )
+    if not to:
+        raise ParseError(payloads[0].get("to").path, "names nobody that it was sent to")
+    return Parties(senders, to, cc)
+
+
+def _is_group_send(payloads: list[Node], parties: Parties) -> bool:
+    """Whether it is to several, unreadable ones counted, or has a group's id."""
+    named = {party.address or party.place for party in (*parties.to, *parties.cc)}
+    others = named.difference(party.address for party in parties.senders)
+    return len(others) > 1 or payloads[0].text("group_message_id") is not None
+
+
+def _sent_message(payloads: list[Node], request: Node, parties: Parties, name: str) -> Message:
+    """What was sent, as answered; what the answer leaves out, as it was asked for."""
+    grouped = _is_group_send(payloads, parties)
+    message = _message(payloads[0], parties, "outbound")
+    media = message.media or tuple(_attachment(node) for node in request.items("media_urls"))
+    word = payloads[0].text("type") or request.text("type")
+    return msgspec.structs.replace(
+        message,
+        id=message.id if len(payloads) == 1 else name,
+        text=_text(request) if message.text is None else message.text,
+        media=media,
+        channel=word.lower() if word else _channel(payloads[0], grouped=grouped, media=media),
+        subject=message.subject or request.text("subject"),
+    )
+
+
+def _sent_evidence(payloads: list[Node], parties: Parties, *, grouped: bool) -> Evidence:
+    """A send names everybody, so its set is complete, also with one recipient."""
+    names = dict.fromkeys(payload.text(key) for key in ("id", "group_message_id") for payload in payloads)
+    pointers = tuple(Pointer("message", (name,)) for name in names if name is not None)
+    identity = _identity(parties)
+    return Evidence(
+        identity=identity,
+        pointers=pointers,
+        kind="group" if identity is None and grouped else "unknown",
+        lines=tuple(dict.fromkeys(party.address for party in parties.senders if party.address is not None)),
+        registered=True,
+        sent=Sent(message=pointers, recipients=_sent_to(parties)),
+    )
+
+
+def _sent_to(parties: Parties) -> tuple[Address, ...] | None:
+    """Everybody that it went to, our own line only if there is nobody else; None where one cannot be read."""
+    named = {party.address for party in (*parties.to, *parties.cc)}
+    others = named.difference(party.address for party in parties.senders) or named
+    return None if None in named else tuple(sorted(filter(None, others)))
+
+
 _READERS: dict[str, Callable[[Delivery], list[Parsed]]] = {
     "message.received": _received,
     "message.": _reports,
@@ -472,4 +579,4 @@ _READERS: dict[str, Callable[[Delivery], list[Parsed]]] = {
     "link_clicked": _link_clicked,
 }
 
-PROVIDER = Provider(name=NAME, schemes=(Ed25519(),), parse=parse)
+PROVIDER = Provider(name=NAME, schemes=(Ed25519(),), parse=parse, register=register)

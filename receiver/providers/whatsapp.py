@@ -17,6 +17,8 @@ over all entries, changes and arrays, and no id of its own. What the pages leave
 - `from`, `wa_id` and `recipient_id` are left out for users who show a username only, and may hold a user id.
 - A participant in a report is `recipient_participant_id` in some examples and `participant_recipient_id` in others.
 - A report's time may differ when it is repeated, so it is no part of the fact.
+- The answer to a send names neither our number nor what was said, and shows a group's id where a person's number
+  would be. The answer to the making of a group has no group's id yet, only that of the request.
 """
 
 import re
@@ -27,7 +29,7 @@ from typing import Any
 import msgspec
 
 from receiver.body import Node, decode
-from receiver.provider import Provider
+from receiver.provider import Provider, registration
 from receiver.schemes import HubSignature
 from schemas.address import MAX_LENGTH, Address, is_phone, parse_address
 from schemas.callback import Capture
@@ -44,6 +46,7 @@ from schemas.events import (
     Evidence,
     FailedMember,
     Identity,
+    Kind,
     Media,
     Members,
     Message,
@@ -57,6 +60,7 @@ from schemas.events import (
     Parsed,
     Pointer,
     Reaction,
+    Sent,
     Settings,
     State,
     Status,
@@ -119,14 +123,15 @@ _TEXTS = {
     "audio": "caption", "sticker": "caption", "voice": "caption",
 }  # fmt: skip
 _MEDIA = frozenset(kind for kind, key in _TEXTS.items() if key == "caption")
-_FILE = frozenset({"id", "mime_type", "sha256", "url", "filename", "caption"})
+#: `link` and, below, `message_id` are in requests of ours what `url` and `id` are in callbacks.
+_FILE = frozenset({"id", "mime_type", "sha256", "url", "link", "filename", "caption"})
 #: Kinds that the normalised fields tell whole, as long as their object has no other member (`voice`, `animated`).
 _WHOLE = {"text": frozenset({"body", "preview_url"}), **dict.fromkeys(_MEDIA, _FILE)}
 #: Kinds that are not the name of a member, but say that Meta passes no content on.
 _WITHHELD = frozenset({"unsupported", "unknown"})
 #: What can stand beside a message's own object and has no normalised field.
 _BESIDE = ("errors", "unsupported", "referral", "identity")
-_ANSWERED = frozenset({"from", "id"})
+_ANSWERED = frozenset({"from", "id", "message_id"})
 
 _USER_ID = re.compile(r"[A-Z]{2}\.(?:[A-Za-z0-9]+\.)?[A-Za-z0-9]{1,128}")
 _PHONE = re.compile(r"\+[0-9]+|whatsapp:[0-9]{1,6}")
@@ -153,6 +158,8 @@ _PARTICIPANT = _Naming(
 #: `input` echoes what the caller of the API wrote.
 _MEMBER = _Naming(("wa_id", "input"), ("user_id",))
 _CONTACT = _Naming(("wa_id",), ("user_id",))
+#: Whom a request of ours is for: a number as `to`, a user id as `recipient`.
+_ASKED = _Naming(("to", "recipient"), ())
 #: Whom a system message is about.
 _SUBJECT = _Naming(("wa_id", "new_wa_id"), ("user_id",))
 
@@ -418,16 +425,16 @@ _CHANGES: dict[str, Callable[[Node, Message], EventBody]] = {
 }  # fmt: skip
 
 
-def _filled(message: Message, node: Node) -> Message:
-    """The message with what it says: `type` names the member that holds it."""
-    kind = node.text("type") or "unknown"
+def _filled(message: Message, node: Node, *, untyped: str = "unknown") -> Message:
+    """The message with what it says: `type` names the member that holds it, `untyped` where there is none."""
+    kind = node.text("type") or untyped
     member = node.get(kind)
     content = _content(node, kind, member)
     return msgspec.structs.replace(
         message,
         text=_text(kind, member),
         media=(_media(member),) if kind in _MEDIA and member.is_object else (),
-        reply_to=node.get("context").text("id"),
+        reply_to=node.get("context").text("id", "message_id"),
         type=None if content is None and kind in _WHOLE else kind,
         content=content,
     )
@@ -442,7 +449,7 @@ def _text(kind: str, member: Node) -> str | None:
 
 def _media(member: Node) -> Media:
     return Media(
-        url=member.text("url"),
+        url=member.text("url", "link"),
         content_type=member.text("mime_type"),
         id=member.text("id"),
         sha256=member.text("sha256"),
@@ -814,4 +821,103 @@ def _error(node: Node) -> StatusError | None:
     return None
 
 
-PROVIDER = Provider(name=_NAME, schemes=(HubSignature(),), parse=parse, handshake_setting="verify_tokens")
+# --- registered sends -------------------------------------------------------------------------------------
+
+
+def register(capture: Capture) -> list[Parsed]:
+    """The answer to a message of ours, or to the making of a group.
+
+    Our number is in the URL of such a request only; the caller may add it to the request as `phone_number_id`.
+    https://developers.facebook.com/documentation/business-messaging/whatsapp/reference (messages) and groups/reference
+    """
+    asked = registration(capture)
+    scope = _registered_scope(capture.account, asked.response, asked.request)
+    messages = asked.response.items("messages")
+    if not messages and asked.response.text("request_id"):
+        return [_group_requested(scope, asked.request)]
+    if not messages:
+        raise ParseError(asked.response.get("messages").path, "missing: no answer to a send")
+    return [_registered(scope, asked.request, node.require_text("id")) for node in messages]
+
+
+def _registered_scope(account: str, response: Node, request: Node) -> _Scope:
+    number_id = request.text("phone_number_id")
+    return _Scope(
+        account=account,
+        entry=response,
+        change=response,
+        value=response,
+        field="",
+        number_id=number_id or "",
+        line=Address(f"{_NAME}:{number_id}") if number_id else None,
+        number=None,
+        contacts={},
+        sole=_User(),
+        provider_ids=_present({"phone_number_id": number_id}),
+    )
+
+
+def _registered(scope: _Scope, request: Node, message_id: str) -> Event:
+    """One message. Only the request, or the look of the id, tells one to a group from one to a person."""
+    contacts = scope.value.items("contacts")
+    contact = contacts[0] if len(contacts) == 1 else Node(None, "contacts", scope.value)
+    user = _user(contact, _MEMBER)
+    user = user if user.address else _user(request, _ASKED)
+    kind = _sent_kind(request, contact, user)
+    pointers = _pointers("message", message_id)
+    group_id = None
+    if kind == "direct":
+        evidence = _direct(scope, user, pointers, user.ties)
+    else:
+        group_id = request.text(*_ASKED.phones) or contact.text("input") if _is_to_group(request) else None
+        evidence = _grouped(scope, group_id if scope.number_id else None, pointers)
+    recipients = (user.address,) if kind == "direct" and user.address else None
+    evidence = msgspec.structs.replace(
+        evidence, kind=kind, registered=True, sent=Sent(message=pointers, recipients=recipients)
+    )
+    message = _bare_message(message_id, "outbound", scope.line)
+    return Event(
+        id=event_id(_NAME, scope.account, "sent", message_id),
+        body=MessageOutbound(_filled(message, request, untyped="text") if request else message),
+        occurred_at=None,
+        evidence=evidence,
+        provider_type="group_message" if kind == "group" else "message",
+        provider_ids=scope.provider_ids | _present({"group_id": group_id}),
+    )
+
+
+def _sent_kind(request: Node, contact: Node, user: _User) -> Kind:
+    """A group's id is opaque text, but may be digits: without a request, only what no group id is shows a person."""
+    if _is_to_group(request):
+        return "group"
+    who, wa_id = contact.text("input", "wa_id") or request.text(*_ASKED.phones), contact.text("wa_id")
+    if who is not None and user.address is None:
+        return "group"
+    is_person = user.id is not None or (who or "").startswith("+") or wa_id not in (None, who)
+    return "direct" if is_person or (who and request.text(*_ASKED.phones)) else "unknown"
+
+
+def _group_requested(scope: _Scope, request: Node) -> Event:
+    """A group that we asked for; `group_lifecycle_update` will tell its id, and name this request."""
+    if request and request.text("subject") is None:
+        raise ParseError(request.get("subject").path, "missing: the making of no group")
+    request_id = scope.value.require_text("request_id")
+    settings = Settings(
+        change="create_requested",
+        subject=request.string("subject"),
+        description=request.string("description"),
+        join_approval=request.text("join_approval_mode"),
+    )
+    return Event(
+        id=event_id(_NAME, scope.account, "create_group", request_id),
+        body=ConversationSettings(settings),
+        occurred_at=None,
+        evidence=msgspec.structs.replace(_grouped(scope, None, _pointers("request", request_id)), registered=True),
+        provider_type="create_group",
+        provider_ids=scope.provider_ids | {"request_id": request_id},
+    )
+
+
+PROVIDER = Provider(
+    name=_NAME, schemes=(HubSignature(),), parse=parse, register=register, handshake_setting="verify_tokens"
+)
