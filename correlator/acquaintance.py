@@ -127,9 +127,9 @@ class Acquaintance:
     def _free(self, scope: Scope, fact: Doubtful) -> None:
         """A doubt has ended: the fact decides its conversation after all."""
         identity = Identity(fact.kind, fact.parts)
-        if self._clusters.find(fact.sight.key) is None:
-            opened = identified(identity, scope.path)
-            self._records.set(fact.sight.key, msgspec.structs.replace(opened, lines=(fact.sight.line,)))
+        if not self._clusters.is_heard_of(fact.sight.key):
+            opened = msgspec.structs.replace(identified(identity, scope.path), lines=(fact.sight.line,))
+            self._classes.begin(scope, fact.sight.key, opened)
         rank = BY_SEND if fact.registered else BY_REPORT
         root = self._classes.claim(fact.anchor, Claim(rank, kind_of(identity), fact.sight.key))
         self._classes.send_on(scope, root)

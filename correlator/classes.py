@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import msgspec
 
 from correlator.clusters import Clusters, compatible
-from correlator.conversation import Conversation, provisional, redirect, together
+from correlator.conversation import Conversation, provisional, redirect, together, unheard_of
 from correlator.identity import BY_HINT, BY_PERSON, Decision
 from correlator.pointers import Claim, PointerClass, joined
 from correlator.records import Records
 from correlator.rollup import Rollup
 from correlator.rollup import joined as joined_rollups
-from schemas.events import Kind
+from schemas.events import Kind, Link
 from schemas.ids import ConversationKey, Scope
 
 
@@ -86,23 +86,25 @@ class PointerClasses:
         kind = view.own(scope).get(key)
         if kind is None:
             return
-        if self._clusters.find(key) is None:
-            self._records.set(key, provisional(kind, view.root, key, scope.path))
         holder = self._known(view.root)
         if (key, kind) not in holder.wanted:
             wanted = tuple(sorted({*holder.wanted, (key, kind)}))
             self._records.set(view.root, msgspec.structs.replace(holder, wanted=wanted))
+        if not self._clusters.is_heard_of(key):
+            self.begin(scope, key, provisional(kind, view.root, key, scope.path))
 
     def send_on(self, scope: Scope, root: ConversationKey) -> None:
         """Have each provisional key of a class, and of those linked with it, lead to where its kind belongs now."""
         wanted = sorted({key for known in self._linked(root).values() for key in known.wanted})
         for key, kind in wanted:
+            if not self._clusters.is_heard_of(key):
+                self.begin(scope, key, provisional(kind, root, key, scope.path))
+        for key, kind in wanted:
             target = self.serve(scope, root, kind)
             if target == key:
                 self._restore(key)
             else:
-                before = self._clusters.find(key) or provisional(kind, root, key, scope.path)
-                self._lead(key, before, target)
+                self._lead(key, self._clusters.known(key), target)
 
     def _lead(self, key: ConversationKey, before: Conversation, target: ConversationKey) -> None:
         """Lead a key to its target."""
@@ -128,33 +130,62 @@ class PointerClasses:
 
     # --- a person's links ---
 
-    def relink(self, key: ConversationKey) -> ConversationKey:
+    def begin(self, scope: Scope, key: ConversationKey, opened: Conversation) -> None:
+        """Set the first record of a key; a person may have linked it before anything was heard of it."""
+        linked = self._clusters.find(key)
+        self._records.set(key, opened if linked is None else msgspec.structs.replace(opened, links=linked.links))
+        if linked is not None:
+            self._relink(scope, key)
+
+    def link(self, scope: Scope, link: Link, *, undone: bool) -> None:
+        """Do what a person says of two keys, or take it back."""
+        for key, other in ((link.one, link.other), (link.other, link.one)):
+            known = self._clusters.find(key) or unheard_of()
+            links = {*known.links} - {other} if undone else {*known.links, other}
+            self._records.set(key, msgspec.structs.replace(known, links=tuple(sorted(links))))
+        for key in (link.one, link.other):
+            self._relink(scope, key)
+
+    def _relink(self, scope: Scope, key: ConversationKey) -> None:
+        """Do what the links of a key say, as far as both ends of each have been heard of."""
+        known = self._clusters.known(key)
+        if known.is_identity:
+            self._clusters.settle([key])
+        for end in (key, *known.links):
+            there = self._clusters.find(end)
+            if there is not None and there.is_provisional_key:
+                self.send_on(scope, self._claim_by_person(end))
+
+    def _claim_by_person(self, key: ConversationKey) -> ConversationKey:
         """Have a provisional key's class be claimed by, and linked with, what a person says; the class's root."""
-        anchor = self._anchor(key)
-        root = self.root(anchor)
+        root = self.root(self._anchor(key))
         known = self._known(root)
         named = (key, self._clusters.known(key).kind)
-        known = msgspec.structs.replace(known, wanted=tuple(sorted({*known.wanted, named})))
-        claims = [claim for claim in known.claims if claim.rank != BY_PERSON]
-        links: set[ConversationKey] = set()
-        for own, kind in known.wanted:
-            if kind != "unknown":
-                claims.append(Claim(BY_HINT, kind, None))
-            for other in self._links(own):
-                record = self._clusters.find(other)
-                if record is None or not compatible(kind, record.kind):
-                    continue
-                if record.is_identity:
-                    claims.append(Claim(BY_PERSON, record.kind, other))
-                elif record.account == self._clusters.known(own).account:
-                    links.add(self._anchor(other))
-        told = msgspec.structs.replace(known, claims=(), links=tuple(sorted(links)))
-        self._records.set(root, joined([told, PointerClass(claims=tuple(claims))]))
+        wanted = tuple(sorted({*known.wanted, named}))
+        claims = {claim for claim in known.claims if claim.rank != BY_PERSON}
+        claims |= {Claim(BY_HINT, kind, None) for _, kind in wanted if kind != "unknown"}
+        links = set[ConversationKey]()
+        for own, kind in wanted:
+            told, linked = self._said_of(own, kind)
+            claims |= told
+            links |= linked
+        bare = msgspec.structs.replace(known, wanted=wanted, claims=(), links=tuple(sorted(links)))
+        self._records.set(root, joined([bare, PointerClass(claims=tuple(claims))]))
         return root
 
-    def _links(self, key: ConversationKey) -> tuple[ConversationKey, ...]:
-        known = self._clusters.find(key)
-        return known.links if known else ()
+    def _said_of(self, key: ConversationKey, kind: Kind) -> tuple[set[Claim], set[ConversationKey]]:
+        """What a person says of one provisional key: identities that it is, anchors that it belongs with."""
+        claims, links = set[Claim](), set[ConversationKey]()
+        own = self._clusters.find(key)
+        for other in own.links if own else ():
+            record = self._clusters.find(other)
+            if own is None or record is None or not compatible(kind, record.kind):
+                continue
+            if record.is_identity:
+                claims.add(Claim(BY_PERSON, record.kind, other))
+            elif record.is_provisional_key and record.account == own.account:
+                links.add(self._anchor(other))
+        return claims, links
 
     def _anchor(self, key: ConversationKey) -> ConversationKey:
         return self._clusters.known(key).anchor or key

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from correlator.conversation import Conversation, together
+from correlator.conversation import UNHEARD_OF, Conversation, together
 from correlator.records import Record, Records
 from schemas.events import Kind
 from schemas.ids import ConversationKey
@@ -48,6 +48,11 @@ class Clusters:
         record = self.find(key)
         assert record is not None  # noqa: S101 - the caller has seen to it
         return record
+
+    def is_heard_of(self, key: ConversationKey) -> bool:
+        """Whether any fact has spoken of a key; a person may have linked it before."""
+        record = self.find(key)
+        return record is not None and record.strength != UNHEARD_OF
 
     def survivor(self, key: ConversationKey) -> ConversationKey:
         """Follow redirects: from a provisional key to an identity's, from there to the one that stands for it."""

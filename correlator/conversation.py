@@ -69,6 +69,11 @@ class Conversation(Record, frozen=True, omit_defaults=True):
         return self.strength > POINTER
 
     @property
+    def is_provisional_key(self) -> bool:
+        """Whether the key was derived from a pointer or an event, merged or not."""
+        return self.strength == POINTER
+
+    @property
     def same(self) -> dict[Address, Address]:
         """The address to show for those that are one user."""
         return shown(self.ties) if self.ties else {}
@@ -94,6 +99,11 @@ class Conversation(Record, frozen=True, omit_defaults=True):
     def shown_lines(self) -> tuple[Address, ...]:
         """Our own addresses, as numbers where we have them: a provider's internal line id is no help to a reader."""
         return tuple(line for line in self.lines if is_phone(line)) or self.lines
+
+
+def unheard_of() -> Conversation:
+    """The record of a key that a person has linked, and that no fact has spoken of."""
+    return Conversation("unknown", UNHEARD_OF, unseen=True)
 
 
 def identified(identity: Identity, account: str) -> Conversation:

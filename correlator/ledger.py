@@ -14,7 +14,7 @@ from correlator.acquaintance import Acquaintance
 from correlator.circles import Account, Circle, Order
 from correlator.classes import PointerClasses
 from correlator.clusters import Clusters, Followers
-from correlator.conversation import UNHEARD_OF, Conversation, absorb, identified, provisional
+from correlator.conversation import Conversation, absorb, identified, provisional
 from correlator.copies import Recent, Telling, saw
 from correlator.groups import Groups
 from correlator.identity import BY_SEND, Decision, identity_key, kind_of, pointer_key
@@ -136,20 +136,10 @@ class Ledger:
     def _open(self, fact: Fact, identity: Identity, lines: tuple[Address, ...]) -> ConversationKey:
         """See that an identity has its record, and that it is known whose conversation it is."""
         key = identity_key(fact.scope, identity)
-        known = self._clusters.find(key)
-        if known is None or known.strength == UNHEARD_OF:
-            self._begin(fact.scope, key, identified(identity, fact.scope.path), known)
+        if not self._clusters.is_heard_of(key):
+            self._classes.begin(fact.scope, key, identified(identity, fact.scope.path))
         self._users.meet(fact.scope, identity, lines, fact.order)
         return key
-
-    def _begin(
-        self, scope: Scope, key: ConversationKey, opened: Conversation, linked: Conversation | None
-    ) -> Conversation:
-        """Set the first record of a key; a person may have linked it before anything was heard of it."""
-        self._records.set(key, opened if linked is None else msgspec.structs.replace(opened, links=linked.links))
-        if linked is not None:
-            self._relink(scope, key)
-        return self._clusters.known(key)
 
     def _join(self, event: Event, decision: Decision, evidence: Evidence) -> ConversationKey | None:
         """Put the fact into the class of its pointers, if a later one may know its conversation by these."""
@@ -162,11 +152,10 @@ class Ledger:
 
     def _absorb(self, fact: Fact, key: ConversationKey, decision: Decision, body: EventBody) -> EventBody:
         """Let the fact's own conversation know what it tells; the body, with what that has changed."""
-        before = self._clusters.find(key)
-        if before is None or before.strength == UNHEARD_OF:
+        if not self._clusters.is_heard_of(key):
             opened = provisional(decision.kind, decision.anchor, decision.key, fact.scope.path)
-            before = self._begin(fact.scope, key, opened, before)
-        after = before
+            self._classes.begin(fact.scope, key, opened)
+        after = before = self._clusters.known(key)
         if not decision.provisional or before.provisional:
             # Who serves a fact that decides nothing is a matter of claims, and those may change: it adds nothing.
             after = absorb(before, fact.evidence, fact.lines, fact.at)
@@ -230,36 +219,12 @@ class Ledger:
         self._groups.forget_changes()
         said = linked.link
         if isinstance(said, Link):
-            self._link(scope, said, undone=linked.undone)
+            self._classes.link(scope, said, undone=linked.undone)
         elif linked.undone:
             self._users.untie(scope, said.one, said.other)
         else:
             self._users.tie(scope, order, said.one, said.other, personal=True)
         return self._told()
-
-    def _link(self, scope: Scope, link: Link, *, undone: bool) -> None:
-        for key, other in ((link.one, link.other), (link.other, link.one)):
-            known = self._clusters.find(key) or Conversation("unknown", UNHEARD_OF, unseen=True)
-            links = {*known.links, other} if not undone else {*known.links} - {other}
-            self._records.set(key, msgspec.structs.replace(known, links=tuple(sorted(links))))
-        for key in (link.one, link.other):
-            self._relink(scope, key)
-
-    def _relink(self, scope: Scope, key: ConversationKey) -> None:
-        """Do what the links of a key say, as far as both ends of each have been heard of."""
-        known = self._clusters.known(key)
-        if known.is_identity:
-            self._clusters.settle([key])
-        elif known.strength != UNHEARD_OF:
-            self._claim_by_person(scope, key)
-        for other in known.links:
-            there = self._clusters.find(other)
-            if there is not None and not there.is_identity and there.strength != UNHEARD_OF:
-                self._claim_by_person(scope, other)
-
-    def _claim_by_person(self, scope: Scope, key: ConversationKey) -> None:
-        root = self._classes.relink(key)
-        self._classes.send_on(scope, root)
 
     # --- what readers must be told ---
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from correlator.clusters import Clusters
 from correlator.gathering import order_of
-from correlator.identity import Entry, Tied, Unlink, decide, identity_key, pointer_key, provisional_key
+from correlator.identity import Entry, Tied, Unlink, decide, identity_key
 from correlator.identity import Fact as Told
 from correlator.ledger import Fact, Folded, Ledger, foreseen, mentioned
 from correlator.records import MissingRecords, Name, Records
@@ -145,8 +145,6 @@ def possible_keys(history: Sequence[Told]) -> list[ConversationKey]:
         evidence = fact.evidence
         keys |= {identity_key(fact.scope, one) for one in (evidence.identity, evidence.fallback) if one}
         keys.add(decide(fact.scope, fact.id, evidence).key)
-        keys |= {pointer_key(fact.scope, one) for one in evidence.pointers}
-        keys |= {provisional_key(fact.scope, pointer_key(fact.scope, one), "direct") for one in evidence.pointers}
     return sorted(keys)
 
 

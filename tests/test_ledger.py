@@ -9,7 +9,7 @@ from correlator.identity import Entry, Fact, Tied, Unlink, decide, resolve
 from correlator.pointers import PointerClass
 from correlator.records import decode
 from schemas.events import Evidence, Link, Pointer, Tie
-from schemas.ids import EventId
+from schemas.ids import ConversationKey, EventId
 from tests.histories import SCOPE, SOUND_TIES, TIES, Book, facts, possible_keys
 
 
@@ -23,15 +23,10 @@ def fed(history: Sequence[Entry], data: st.DataObject) -> Book:
     return book
 
 
-def ends(book: Book, history: Sequence[Entry]) -> dict[EventId, str]:
+def ends(book: Book, history: Sequence[Entry]) -> dict[EventId, ConversationKey]:
     """Where each fact of a history belongs by what the book holds."""
-    return {
-        fact.id: book.survivor(_own(book, fact)) for fact in history if isinstance(fact, Fact)
-    }
-
-
-def _own(book: Book, fact: Fact) -> str:
-    return decide(fact.scope, fact.id, fact.evidence).key
+    facts = [entry for entry in history if isinstance(entry, Fact)]
+    return {fact.id: book.survivor(decide(fact.scope, fact.id, fact.evidence).key) for fact in facts}
 
 
 @settings(max_examples=400)
@@ -45,3 +40,83 @@ def test_in_any_order_and_batches_each_fact_ends_where_the_rule_book_says(
     book = fed(order, data)
 
     assert ends(book, history) == resolve(history).keys
+
+
+@settings(max_examples=400)
+@given(history=facts(TIES), data=st.data())
+def test_with_recycled_phones_the_order_of_arrival_decides_as_the_rule_book_says(
+    history: list[Fact], data: st.DataObject
+) -> None:
+    """Where a phone is shown with a second user id, the ledger agrees with the oracle over the same order."""
+    again = data.draw(st.lists(st.sampled_from(history), max_size=4))
+    order = data.draw(st.permutations([*history, *again]))
+    book = fed(order, data)
+
+    assert ends(book, history) == resolve(order).keys
+
+
+@st.composite
+def with_links(draw: st.DrawFn) -> list[Entry]:
+    """Facts, and links and ties of a person among them."""
+    made: list[Entry] = list(draw(facts(SOUND_TIES)))
+    keys = possible_keys([fact for fact in made if isinstance(fact, Fact)])
+    for _ in range(draw(st.integers(0, 4))):
+        if draw(st.booleans()):
+            one, other = draw(st.lists(st.sampled_from(keys), min_size=2, max_size=2))
+            if one != other:
+                made.append(Link(*sorted((one, other))))
+        else:
+            made.append(Tied(SCOPE, Tie(*draw(st.sampled_from(SOUND_TIES)))))
+    return made
+
+
+@settings(max_examples=400)
+@given(history=with_links(), data=st.data())
+def test_links_of_a_person_count_wherever_they_stand(history: list[Entry], data: st.DataObject) -> None:
+    """Links and ties come before, between or after the facts: each key resolves as the oracle says."""
+    order = data.draw(st.permutations(history))
+    book = fed(order, data)
+
+    assert ends(book, history) == resolve(history).keys
+
+
+@settings(max_examples=400)
+@given(history=with_links(), data=st.data())
+def test_a_link_taken_back_is_as_if_it_had_never_been(history: list[Entry], data: st.DataObject) -> None:
+    """After any of the links and ties is undone, each key resolves as if it had not been said."""
+    said = [entry for entry in history if isinstance(entry, Link | Tied)]
+    undone = data.draw(st.lists(st.sampled_from(said), unique=True)) if said else []
+    order = [*data.draw(st.permutations(history)), *map(Unlink, undone)]
+    book = fed(order, data)
+
+    assert ends(book, history) == resolve(order).keys
+
+
+@settings(max_examples=400)
+@given(history=with_links(), data=st.data())
+def test_readers_know_where_each_key_leads(history: list[Entry], data: st.DataObject) -> None:
+    """A reader who keeps every merged event takes the subject of each event for the conversation that it ended in."""
+    said = [entry for entry in history if isinstance(entry, Link | Tied)]
+    undone = data.draw(st.lists(st.sampled_from(said), unique=True)) if said else []
+    order = [*data.draw(st.permutations(history)), *map(Unlink, undone)]
+    book = fed(order, data)
+    subjects = set(book.published.values())
+
+    assert {key: book.believed(key) for key in subjects} == {key: book.survivor(key) for key in subjects}
+
+
+def test_a_class_is_found_under_each_of_its_pointers() -> None:
+    """Pointers named together in a chain end under the smallest, and each leads there."""
+    chain = [
+        Fact(EventId(name), SCOPE, Evidence(pointers=tuple(Pointer("message", (each,)) for each in name)))
+        for name in ("ab", "bc", "cd")
+    ]
+    book = Book()
+    for fact in chain:
+        book.feed([fact])
+    keys = sorted({pointer for fact in chain for pointer in decide(SCOPE, fact.id, fact.evidence).pointers})
+    classes = {name.key: decode(PointerClass, raw) for name, raw in book.records.items() if name.kind == "PointerClass"}
+
+    assert sorted(classes) == keys
+    assert classes[keys[0]].members == tuple(keys)
+    assert all(classes[key].leads_to for key in keys[1:])
