@@ -280,7 +280,7 @@ async def test_a_sender_listed_again_makes_no_group_of_a_1_to_1(engine: Engine) 
 
 async def test_a_trunk_zero_is_not_guessed_away(engine: Engine) -> None:
     """A zero behind the plus sign is another number: no address is ever mended by guessing."""
-    # Signal-Android #2748 blames a zero behind the plus sign; the design stands: punctuation is dropped, digits are not.
+    # Signal-Android #2748 suspects a zero behind the plus sign; the design stands: punctuation goes, digits do not.
     keys = await threads(engine, sinch_received(sender="+15555550111"), sinch_received(sender="+015555550111"))
 
     assert distinct(keys) == 2
@@ -675,8 +675,8 @@ async def test_no_chat_is_found_by_the_address_of_its_sender(engine: Engine) -> 
 )
 async def test_a_short_payload_of_a_group_is_never_the_senders_1_to_1(engine: Engine, short: Posted) -> None:
     """What may be a group's but lacks the ids is published at once, as provisional, in a room of its own."""
-    # hermes-agent #83396: a short payload lacked the group's id, so the group's text was a private one. To park it for a
-    # while is not ours; the design stands: published at once, flagged `provisional`.
+    # hermes-agent #83396: a short payload lacked the group's id, so the group's text was a private one. To park it for
+    # a while is not ours; the design stands: published at once, flagged `provisional`.
     direct, found = await published(engine, private(short.provider), short)
     conversation = found["data"]["conversation"]
 
@@ -785,7 +785,7 @@ async def test_a_member_that_is_never_listed_splits_a_group_without_an_id(engine
 
 async def test_a_message_to_a_group_is_not_one_message_to_each(engine: Engine) -> None:
     """Reports that name one recipient each, and the group message, are one group's and nobody's 1:1."""
-    # FossifyOrg/Messages #168, SimpleMobileTools #377, #521: a reply to a group was taken for single messages.
+    # FossifyOrg/Messages #168, SimpleMobileTools #377, #521: a reply to a group became single messages.
     directs = await threads(engine, *(private("telnyx", who) for who in (ANN, BOB, CAT)))
     reports = await threads(
         engine, *(telnyx_report(to=[who], message="g", group_message_id="g") for who in (ANN, BOB, CAT))
@@ -797,7 +797,8 @@ async def test_a_message_to_a_group_is_not_one_message_to_each(engine: Engine) -
 
 async def test_single_messages_to_all_members_are_in_their_1_to_1s(engine: Engine) -> None:
     """What does go out as single messages is each person's own thread, and never the group's."""
-    # FossifyOrg/Messages #443, SimpleMobileTools #584: a broadcast to single people was shown as a group.
+    # FossifyOrg/Messages #443, SimpleMobileTools #584: a reply to a group went out as single messages. Where somebody
+    # really sends such, they are not the group's.
     [group] = await threads(engine, in_group("telnyx", BOB))
     directs = await threads(engine, *(private("telnyx", who) for who in (ANN, BOB)))
     reports = await threads(engine, *(telnyx_report(to=[who]) for who in (ANN, BOB)))
@@ -808,7 +809,7 @@ async def test_single_messages_to_all_members_are_in_their_1_to_1s(engine: Engin
 
 async def test_where_settings_say_so_a_lone_recipient_proves_no_1_to_1(engine: Engine) -> None:
     """Under `strict_groups` an MMS report with one recipient and no sign of a group waits for what it belongs to."""
-    # FossifyOrg/Messages #443: for those who saw group reports without any id of the group.
+    # FossifyOrg/Messages #443, for those who have seen reports on a group message without any id of it.
     direct, doubtful = await threads(engine, private("telnyx"), telnyx_report(), strict_groups=True)
 
     assert doubtful != direct
@@ -936,7 +937,7 @@ async def test_a_retry_under_another_id_is_in_the_same_room(engine: Engine) -> N
 )
 async def test_a_message_id_that_repeats_in_another_room_joins_nothing(engine: Engine, posted: list[Posted]) -> None:
     """Callbacks that tell their conversation by themselves keep it, whatever message they are about."""
-    # Bandwidth, SendGrid: an id of a message or batch taken for the conversation's.
+    # The rule of textbee, Bandwidth and SendGrid, a message's id as identity, turned round.
     assert distinct(await threads(engine, *posted)) == 2
     assert await merged(engine) == []
 
@@ -1061,7 +1062,8 @@ async def test_an_old_key_leads_one_way_and_is_announced_once(engine: Engine) ->
 
 async def test_the_same_people_at_another_account_are_another_room_with_the_same_audience(engine: Engine) -> None:
     """Accounts and providers share no conversation; that the people are the same can still be seen."""
-    # mautrix/gmessages #63 and barcelona #41 would have one room; the design stands: accounts merge by a person's link only.
+    # barcelona #41: the same people by two transports were two chats. That ends at the account; the design stands:
+    # accounts merge by a person's link only.
     told = [
         await shown(engine, in_group("telnyx", BOB)),
         await shown(engine, in_group("telnyx", BOB), account="other"),
