@@ -763,15 +763,18 @@ async def test_a_groups_report_without_its_id_follows_its_message_or_waits(engin
     assert (conversation["kind"], conversation["provisional"]) == ("group", True)
 
 
-async def test_a_member_that_is_never_listed_splits_no_group_with_an_id(engine: Engine) -> None:
+@pytest.mark.parametrize("listed", [[ANN, BOB, LINE], [], None])
+async def test_a_member_that_is_never_listed_splits_no_group_with_an_id(
+    engine: Engine, listed: list[str] | None
+) -> None:
     """Somebody known by e-mail only, absent from every list, writes in the group's room and is shown from then on."""
     # manaflow notes: groups hold an implicit e-mail member that Sendblue never lists.
-    listed: dict[str, Any] = {"message_type": "group", "group_id": "g", "participants": [ANN, BOB, LINE]}
+    known: dict[str, Any] = {"message_type": "group", "group_id": "g"}
     group, hidden, again = await published(
         engine,
-        sendblue_received(**listed),
-        sendblue_received(sender="Dan@example.com", after=60, **listed),
-        sendblue_report(to=[ANN, BOB], message_type="group", group_id="g", after=120),
+        sendblue_received(participants=[ANN, BOB, LINE], **known),
+        sendblue_received(sender="Dan@example.com", participants=listed, after=60, **known),
+        sendblue_report(to=[ANN, BOB], after=120, **known),
     )
 
     assert distinct(item["subject"] for item in (group, hidden, again)) == 1
