@@ -128,7 +128,7 @@ class Acquaintance:
         """A doubt has ended: the fact decides its conversation after all."""
         identity = Identity(fact.kind, fact.parts)
         if not self._clusters.is_heard_of(fact.sight.key):
-            opened = msgspec.structs.replace(identified(identity, scope.path), lines=(fact.sight.line,))
+            opened = identified(identity, scope.path, (fact.sight.line,))
             self._classes.begin(scope, fact.sight.key, opened)
         rank = BY_SEND if fact.registered else BY_REPORT
         root = self._classes.claim(fact.anchor, Claim(rank, kind_of(identity), fact.sight.key))

@@ -87,15 +87,15 @@ class PointerClasses:
         if kind is None:
             return
         holder = self._known(view.root)
-        if (key, kind) not in holder.wanted:
-            wanted = tuple(sorted({*holder.wanted, (key, kind)}))
-            self._records.set(view.root, msgspec.structs.replace(holder, wanted=wanted))
+        if (key, kind) not in (*holder.wanted, *holder.opened):
+            opened = tuple(sorted((*holder.opened, (key, kind))))
+            self._records.set(view.root, msgspec.structs.replace(holder, opened=opened))
         if not self._clusters.is_heard_of(key):
             self.begin(scope, key, provisional(kind, view.root, key, scope.path))
 
     def send_on(self, scope: Scope, root: ConversationKey) -> None:
         """Have each provisional key of a class, and of those linked with it, lead to where its kind belongs now."""
-        wanted = sorted({key for known in self._linked(root).values() for key in known.wanted})
+        wanted = sorted({key for known in self._linked(root).values() for key in (*known.wanted, *known.opened)})
         for key, kind in wanted:
             if not self._clusters.is_heard_of(key):
                 self.begin(scope, key, provisional(kind, root, key, scope.path))
@@ -161,11 +161,11 @@ class PointerClasses:
         root = self.root(self._anchor(key))
         known = self._known(root)
         named = (key, self._clusters.known(key).kind)
-        wanted = tuple(sorted({*known.wanted, named}))
+        wanted = known.wanted if named in known.opened else tuple(sorted({*known.wanted, named}))
         claims = {claim for claim in known.claims if claim.rank != BY_PERSON}
         claims |= {Claim(BY_HINT, kind, None) for _, kind in wanted if kind != "unknown"}
         links = set[ConversationKey]()
-        for own, kind in wanted:
+        for own, kind in (*wanted, *known.opened):
             told, linked = self._said_of(own, kind)
             claims |= told
             links |= linked

@@ -120,6 +120,12 @@ class Clusters:
         found = self._records.find(Followers, key)
         return found.keys if found else ()
 
+    def publish(self, key: ConversationKey) -> None:
+        """Something is published under this key: from now on readers know it."""
+        known = self.known(key)
+        if known.unseen:
+            self._records.set(key, msgspec.structs.replace(known, unseen=False))
+
     def follow(self, key: ConversationKey, before: ConversationKey | None, target: ConversationKey | None) -> None:
         """Note that a key that readers know leads to another target than before."""
         if before is not None:
@@ -140,7 +146,7 @@ class Clusters:
         affected = set()
         for key, before in self._moved.items():
             after, known = self.survivor(key), self.find(key)
-            if after == before or known is None or known.unseen:
+            if after == before or known is None or (known.unseen and not self.followers(key)):
                 continue
             affected |= {after, self.survivor(before)} if after == key else {after}
         return {key: self._resolving_to(key) for key in sorted(affected)}

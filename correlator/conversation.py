@@ -4,7 +4,7 @@ Each key has a record of its own, made and changed only by `absorb`, from the ev
 that key; it never shrinks. What has merged is looked at together, by `together`, so that a merge can be undone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -106,13 +106,15 @@ def unheard_of() -> Conversation:
     return Conversation("unknown", UNHEARD_OF, unseen=True)
 
 
-def identified(identity: Identity, account: str) -> Conversation:
-    """The record of an identity's key that is heard of for the first time."""
+def identified(identity: Identity, account: str, lines: Iterable[Address] = ()) -> Conversation:
+    """The record of an identity's key that is heard of for the first time. `lines`: those that are known to be ours."""
     strength = strength_of(identity)
     grouped = strength == GROUP_ID
     parts = None if grouped else tuple(sorted({Address(part) for part in identity.parts}))
     group = identity.parts[-1] if grouped else None
-    return Conversation(kind_of(identity), strength, account, parts=parts, group=group, unseen=True)
+    return Conversation(
+        kind_of(identity), strength, account, parts=parts, group=group, lines=tuple(sorted(set(lines))), unseen=True
+    )
 
 
 def provisional(kind: Kind, anchor: ConversationKey | None, key: ConversationKey, account: str) -> Conversation:

@@ -137,7 +137,7 @@ class Ledger:
         """See that an identity has its record, and that it is known whose conversation it is."""
         key = identity_key(fact.scope, identity)
         if not self._clusters.is_heard_of(key):
-            self._classes.begin(fact.scope, key, identified(identity, fact.scope.path))
+            self._classes.begin(fact.scope, key, identified(identity, fact.scope.path, lines))
         self._users.meet(fact.scope, identity, lines, fact.order)
         return key
 
@@ -165,9 +165,7 @@ class Ledger:
     def _shown(self, own: ConversationKey) -> ConversationKey:
         """The key that the fact is published under; from now on readers know it."""
         subject = self._clusters.survivor(own)
-        known = self._clusters.known(subject)
-        if known.unseen:
-            self._records.set(subject, msgspec.structs.replace(known, unseen=False))
+        self._clusters.publish(subject)
         return subject
 
     # --- its message ---
@@ -229,16 +227,14 @@ class Ledger:
     # --- what readers must be told ---
 
     def _told(self) -> list[Told]:
-        merged = [
-            Told("merged", survivor, self._clusters.view(survivor), ConversationMerged(keys), keys)
-            for survivor, keys in self._clusters.news().items()
+        """What has merged, and what has changed in groups, each under the key that stands for it now."""
+        news = [
+            ("merged", survivor, ConversationMerged(keys), keys) for survivor, keys in self._clusters.news().items()
         ]
-        changed = [
-            Told(word, subject, self._clusters.view(subject), body)
-            for word, key, body in self._groups.changes
-            if (subject := self._clusters.survivor(key))
-        ]
-        return merged + changed
+        news += [(word, self._clusters.survivor(key), body, ()) for word, key, body in self._groups.changes]
+        for _, subject, _, _ in news:
+            self._clusters.publish(subject)
+        return [Told(word, subject, self._clusters.view(subject), body, also) for word, subject, body, also in news]
 
 
 def _may_be_named_later(body: EventBody) -> bool:
@@ -258,7 +254,7 @@ def mentioned(name: Name, data: bytes) -> set[Name]:
         return {Name(Conversation.__name__, key) for key in keys}
     if isinstance(record, PointerClass):
         names = {Name(Conversation.__name__, claim.key) for claim in record.claims if claim.key}
-        names |= {Name(Conversation.__name__, key) for key, _ in record.wanted}
+        names |= {Name(Conversation.__name__, key) for key, _ in (*record.wanted, *record.opened)}
         names |= {Name(PointerClass.__name__, key) for key in (record.leads_to, *record.links) if key}
         return names | {Name(Rollup.__name__, key) for key in record.members[:1]}
     if isinstance(record, Account):

@@ -35,6 +35,8 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
     claims: tuple[Claim, ...] = ()
     #: The provisional keys that facts ever wanted, each with its kind.
     wanted: tuple[tuple[ConversationKey, Kind], ...] = ()
+    #: Those of its own provisional keys that facts were served under without wanting them.
+    opened: tuple[tuple[ConversationKey, Kind], ...] = ()
     #: Pointers of other classes that a person says are the same conversation's.
     links: tuple[ConversationKey, ...] = ()
 
@@ -92,16 +94,19 @@ def joined(classes: Iterable[PointerClass]) -> PointerClass:
     members: set[ConversationKey] = set()
     claims: set[Claim] = set()
     wanted: set[tuple[ConversationKey, Kind]] = set()
+    opened: set[tuple[ConversationKey, Kind]] = set()
     links: set[ConversationKey] = set()
     for known in classes:
         members.update(known.members)
         claims.update(known.claims)
         wanted.update(known.wanted)
+        opened.update(known.opened)
         links.update(known.links)
     return PointerClass(
         members=tuple(sorted(members)),
         claims=_sorted(claims),
         wanted=tuple(sorted(wanted)),
+        opened=tuple(sorted(opened)),
         links=tuple(sorted(links)),
     )
 
