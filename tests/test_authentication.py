@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.authentication import authenticate, handshake, limits_age, stored_headers
+from receiver.authentication import (
+    authenticate,
+    authorise,
+    handshake,
+    limits_age,
+    operator,
+    stored_headers,
+    vouched,
+    without_credentials,
+)
 from receiver.provider import Provider
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, Signed, SinchHmac, UrlToken
 from schemas.callback import AccountFacts, Arrival, Callback
@@ -41,6 +50,7 @@ HARBOUR = Provider(
     name="harbour",
     schemes=(UrlToken(), BasicAuth(), SharedSecret(b"x-harbour-secret", "harbour_secrets"), SinchHmac()),
     parse=lambda _: [],
+    register=lambda _: [],
 )
 ALL = {
     "secrets": (SECRET,),
@@ -178,7 +188,7 @@ def test_a_bearer_token_is_no_credential_of_ours() -> None:
 def test_time_counts_where_the_scheme_signs_it() -> None:
     """The time of receipt that is handed in is what a signed time is compared with."""
     key, seed = "jrMBoswHlhhVx2W2Www72WU/xn4UMpjreslD0m2u0qs=", "i1xxSkIuQOY9H8laaRslIoYGTJ1NwBAFdjsQwiwJH04="
-    provider = Provider(name="telnyx", schemes=(Ed25519(),), parse=lambda _: [])
+    provider = Provider(name="telnyx", schemes=(Ed25519(),), parse=lambda _: [], register=lambda _: [])
     account = MadeUpAccount({"public_keys": (key,)})
     request = arrival(Ed25519().sign(BODY, seed, NOW))
 
@@ -297,8 +307,8 @@ def test_authentication_is_total(headers: Signed, url_token: str | None, setting
 
 def test_only_a_checked_time_limits_the_age() -> None:
     """Telnyx's signature limits the age of a callback; no other proof of any provider does."""
-    telnyx = Provider(name="telnyx", schemes=(Ed25519(), UrlToken()), parse=lambda _: [])
-    whatsapp = Provider(name="whatsapp", schemes=(HubSignature(),), parse=lambda _: [])
+    telnyx = Provider(name="telnyx", schemes=(Ed25519(), UrlToken()), parse=lambda _: [], register=lambda _: [])
+    whatsapp = Provider(name="whatsapp", schemes=(HubSignature(),), parse=lambda _: [], register=lambda _: [])
 
     limited = [
         limits_age(telnyx, "signed"),
@@ -313,7 +323,7 @@ def test_only_a_checked_time_limits_the_age() -> None:
 
 def test_two_signatures_limit_the_age_only_together() -> None:
     """Where one of two signatures does not sign a time, `signed` alone does not tell that it was the other."""
-    provider = Provider(name="both", schemes=(Ed25519(), HubSignature()), parse=lambda _: [])
+    provider = Provider(name="both", schemes=(Ed25519(), HubSignature()), parse=lambda _: [], register=lambda _: [])
 
     assert not limits_age(provider, "signed")
 
@@ -400,3 +410,87 @@ def test_a_secret_shows_in_no_refusal() -> None:
             signature("Lantern-Off")[0][1].decode(),
         ]
         assert [text for text in hidden if text in str(caught.value)] == []
+
+
+# --- our own ---
+
+API_TOKENS = ("new-Beacon-91", "old-Beacon-92")
+
+
+@pytest.mark.parametrize(
+    ("value", "credential"),
+    [
+        (b"Bearer new-Beacon-91", "api_tokens[0]"),
+        (b"Bearer old-Beacon-92", "api_tokens[1]"),
+        (b"bearer  old-Beacon-92 ", "api_tokens[1]"),
+        (b"BEARER new-Beacon-91", "api_tokens[0]"),
+    ],
+)
+def test_every_token_that_is_configured_is_live(value: bytes, credential: str) -> None:
+    """While one token replaces another both count, and which one it was is told; the scheme's case means nothing."""
+    assert authorise(((b"authorization", value),), API_TOKENS).credential == credential
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [b""],
+        [b"Bearer"],
+        [b"Bearer "],
+        [b"Bearer new-Beacon-9"],
+        [b"Bearer New-Beacon-91"],
+        [b"Bearer new-Beacon-91 x"],
+        [b"Bearernew-Beacon-91"],
+        [b"Basic new-Beacon-91"],
+        [b"new-Beacon-91"],
+        [b"Bearer \xff\xc3\xa9\x00"],
+        [b"Bearer new-Beacon-91", b"Bearer wrong"],
+        [b"Basic eDp5", b"Bearer new-Beacon-91"],
+    ],
+)
+def test_no_other_authorization_opens_anything(values: list[bytes]) -> None:
+    """A missing, wrong, empty or second token is refused as unauthentic, in a message that holds none of it."""
+    with pytest.raises(AuthenticationError) as caught:
+        authorise(tuple((b"authorization", value) for value in values), API_TOKENS)
+
+    assert (caught.value.reason, caught.value.status) == ("unauthentic", 401)
+    assert "Beacon" not in str(caught.value)
+
+
+@given(st.binary(), st.lists(st.text(alphabet=st.characters(codec=None)), max_size=2))
+def test_authorisation_is_total(value: bytes, tokens: list[str]) -> None:
+    """Whatever bytes are presented, to whatever tokens, they are refused or right, and nothing else is raised."""
+    known = {token.encode("utf-8", "surrogatepass") for token in tokens if token}
+
+    try:
+        authorise(((b"authorization", value),), tuple(tokens))
+    except AuthenticationError:
+        return
+    assert value.partition(b" ")[2].strip(b" ") in known
+
+
+def test_an_empty_token_opens_nothing() -> None:
+    """A token that came to be empty matches no empty one."""
+    with pytest.raises(AuthenticationError):
+        authorise(((b"authorization", b"Bearer "),), ("",))
+
+
+def test_what_we_hand_in_ourselves_is_a_callback_with_a_shared_secret() -> None:
+    """Whoever presents a token, or can read the configuration, is believed as far as a shared secret goes."""
+    caller = authorise(((b"authorization", b"Bearer old-Beacon-92"),), API_TOKENS)
+    made = [
+        vouched(who, provider="harbour", account="main", facts=FACTS, headers=(), body=BODY, now=NOW)
+        for who in (caller, operator())
+    ]
+
+    assert [callback.assurance for callback in made] == ["shared_secret"] * 2
+    assert [callback.credential for callback in made] == ["api_tokens[1]", "configuration"]
+    assert (made[0].provider, made[0].account, made[0].received_at) == ("harbour", "main", NOW)
+
+
+def test_headers_are_kept_without_what_may_be_a_credential() -> None:
+    """Of a request to no provider's route, everything stays but what clients and proxies prove themselves with."""
+    headers = ((b"host", b"a"), (b"authorization", b"Bearer x"), (b"cookie", b"y"), (b"user-agent", b"curl"))
+
+    assert without_credentials(headers) == ((b"host", b"a"), (b"user-agent", b"curl"))
