@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from receiver.cli.checking import check
-from receiver.cli.conversations import conversations
+from receiver.cli.conversations import commands as conversation_commands
 from receiver.cli.following import tail
 from receiver.cli.posting import send
 from receiver.cli.registering import register
@@ -27,7 +27,7 @@ app.command()(check)
 app.command()(send)
 app.command()(tail)
 app.command()(register)
-app.add_typer(conversations, name="conversations")
+app.add_typer(conversation_commands, name="conversations")
 
 
 def main() -> None:

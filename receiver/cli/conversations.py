@@ -20,7 +20,7 @@ from schemas.callback import AccountFacts
 from schemas.events import Link
 from schemas.ids import CaptureId, ConversationKey
 
-conversations = typer.Typer(help="Look conversations up, and link those that are one.", no_args_is_help=True)
+commands = typer.Typer(help="Look conversations up, and link those that are one.", no_args_is_help=True)
 
 One = Annotated[str, typer.Argument(help="A conversation's key; with --account, an address.")]
 Other = Annotated[str, typer.Argument(help="The other one.")]
@@ -29,7 +29,7 @@ AccountOption = Annotated[
 ]
 
 
-@conversations.command()
+@commands.command()
 def show(
     key: Annotated[str, typer.Argument(help="Its key, or one that was merged into it.")],
     *,
@@ -50,7 +50,7 @@ def show(
     _print(shown, sheet(shown), as_json=json)
 
 
-@conversations.command()
+@commands.command()
 def find(
     *,
     config: ConfigOption = None,
@@ -76,7 +76,7 @@ def find(
     _print({"conversations": page.conversations, "after": page.after}, text + more, as_json=json)
 
 
-@conversations.command()
+@commands.command()
 def link(
     one: One,
     other: Other,
@@ -92,7 +92,7 @@ def link(
     _link(settings_at(config), one, other, account, undone=False, as_json=json)
 
 
-@conversations.command()
+@commands.command()
 def unlink(
     one: One,
     other: Other,
