@@ -117,7 +117,7 @@ class Client:
             provider: whose send it was.
             account: the configured account.
             response: what the provider answered to the send: its bytes unchanged, or as decoded JSON.
-            request: what was sent to the provider, likewise; needed where the response does not name the recipients.
+            request: what was sent to the provider, likewise; needed where the response does not tell the conversation.
         """
         said = _json(response) if request is None else {"response": _json(response), "request": _json(request)}
         path = f"/v1/outbound/{quote(provider, safe='')}/{quote(account, safe='')}"

@@ -46,7 +46,7 @@ def _said(word: str, capture: Capture) -> Parsed:
     return event(word, pair(), provider=capture.provider, account=capture.account)
 
 
-WORDS = Provider("words", (), by_words, lambda capture: [event("registered", pair(), provider=capture.provider)])
+WORDS = Provider("words", (), by_words, by_words)
 PROVIDING = {**PROVIDERS, "words": WORDS}
 
 
@@ -105,8 +105,9 @@ def test_a_provider_that_is_unknown_is_a_dead_letter() -> None:
 
 def test_the_kind_of_a_capture_says_who_reads_it() -> None:
     """Callbacks and registered sends are read by two functions of the provider, a link by neither."""
+    words = msgspec.structs.replace(WORDS, register=lambda _: [event("registered", pair(), provider="words")])
     kinds = {
-        kind: said(read(LogEntry("5-0", {**fields("cp_1", body), b"kind": kind.encode()}), PROVIDING))
+        kind: said(read(LogEntry("5-0", {**fields("cp_1", body), b"kind": kind.encode()}), {"words": words}))
         for kind, body in (
             ("callback", b"one"),
             ("outbound", b"one"),
@@ -231,7 +232,7 @@ def test_the_window_is_the_captures_own() -> None:
 def test_one_old_element_takes_no_other_with_it() -> None:
     """Age is judged element by element."""
     both: list[Parsed] = [event("old", pair(), at_seconds=-9 * DAY), event("new", pair())]
-    provider = Provider("words", (), lambda _: both, lambda _: [])
+    provider = Provider("words", (), lambda _: both, lambda _: both)
     entry = read(LogEntry("5-0", fields("cp_1", b"")), {"words": provider})
 
     assert said(entry) == ["too_old", "telnyx:main:new"]

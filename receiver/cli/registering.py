@@ -39,8 +39,8 @@ def register(
 ) -> None:
     """Register a send of yours, so that reports on it find its conversation: the provider's own answer, unchanged.
 
-    Or `{"response": …, "request": …}`, where the answer alone does not name the recipients. It prints the conversations
-    that the send is of. A receiver that runs, now or later, does the rest.
+    Or `{"response": …, "request": …}`, where the answer alone does not tell the conversation. It prints the
+    conversations that the send is of; a receiver that runs, now or later, does the rest.
 
     Example: partyline register main-telnyx response.json
     """
