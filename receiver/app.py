@@ -11,9 +11,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from correlator.lookup import Lookup
 from correlator.scripts import answer
 from receiver import metrics
 from receiver.answers import answer_problem
+from receiver.api import Api
 from receiver.captures import CaptureLog
 from receiver.provider import Provider
 from receiver.reception import Reception
@@ -41,7 +43,19 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
     writer = Writer(log, settings.redis.write_deadline_seconds)
     webhooks = Webhooks(endpoints, reception, writer, log, clock)
     health = Health(redis, keyspace)
+    api = Api(
+        tokens=server.api_tokens,
+        namespace=settings.namespace,
+        id_key=settings.id_key,
+        endpoints=endpoints,
+        providers=frozenset(providers),
+        reception=reception,
+        writer=writer,
+        lookup=Lookup(redis, keyspace, settings.id_key),
+        clock=clock,
+    )
     routes = [
+        *api.routes(),
         Route("/healthz", health.alive, methods=["GET"]),
         Route("/readyz", health.ready, methods=["GET"]),
         Route("/metrics", show_metrics, methods=["GET"]),

@@ -1,4 +1,4 @@
-"""Prove an arrival to be the provider's: the only place where a `Callback` is made. Pure.
+"""Prove an arrival to be the provider's, or our own: the only place where a `Callback` is made. Pure.
 
 Every credential that a request presents must be right, and one suffices. So a request with a right URL token
 and a wrong signature is refused: who can show one proof cannot hide that another one fails.
@@ -10,9 +10,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NoReturn, Protocol
 
+import msgspec
+
 from receiver.provider import Provider, Scheme
 from schemas.callback import ASSURANCES, AccountFacts, Arrival, Assurance, Callback, Headers
-from schemas.errors import HandshakeRefused, SignatureMissing
+from schemas.errors import AuthenticationError, HandshakeRefused, SignatureMissing
 
 #: Never stored, whatever the account accepts: proxies and clients put credentials of their own there.
 _ALWAYS_SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
@@ -120,6 +122,63 @@ def limits_age(provider: Provider, assurance: Assurance) -> bool:
 def _limits_age(schemes: tuple[Scheme, ...], assurance: Assurance) -> bool:
     ages = [scheme.limits_age for scheme in schemes if scheme.assurance == assurance]
     return bool(ages) and all(ages)
+
+
+# --- our own: /v1, and whoever holds the configuration ---
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Somebody who proved to be one of us. Only `authorise` and `operator` make one."""
+
+    #: Which setting matched, as in `api_tokens[1]`: tells when an old token is out of use.
+    credential: str
+
+
+def authorise(headers: Headers, tokens: tuple[str, ...]) -> Caller:
+    """Whoever presents one of `server.api_tokens` as a bearer token; several are live.
+
+    Args:
+        headers: of the request, names in lower case.
+        tokens: the configured ones.
+
+    Raises AuthenticationError when there is none, or any that is presented is wrong.
+    """
+    presented = [value for name, value in headers if name == b"authorization"]
+    if not presented:
+        raise AuthenticationError("no Authorization header: send one of server.api_tokens as a bearer token")
+    return Caller(f"api_tokens[{min(_matching(value, tokens) for value in presented)}]")
+
+
+def _matching(value: bytes, tokens: tuple[str, ...]) -> int:
+    """The index of the token that an Authorization header holds; every one is compared, as bytes."""
+    scheme, _, token = value.partition(b" ")
+    if scheme.lower() != b"bearer":
+        raise AuthenticationError("the Authorization header holds no bearer token")
+    sent = token.strip(b" ")
+    matches = [hmac.compare_digest(sent, known.encode("utf-8", "surrogatepass")) and bool(known) for known in tokens]
+    if True not in matches:
+        raise AuthenticationError("the bearer token is none of server.api_tokens")
+    return matches.index(True)
+
+
+def operator() -> Caller:
+    """Whoever runs the command line: who can read the configuration holds every credential in it."""
+    return Caller("configuration")
+
+
+def vouched(
+    caller: Caller, *, provider: str, account: str, facts: AccountFacts, headers: Headers, body: bytes, now: datetime
+) -> Callback:
+    """What one of us hands in for an account, as the capture log takes it; `headers` without credentials."""
+    return Callback(provider, account, now, "shared_secret", caller.credential, headers, body, facts)
+
+
+def without_credentials(headers: Headers) -> Headers:
+    """The headers of a request to none of the providers' routes that are safe to keep."""
+    return tuple(header for header in headers if header[0] not in _ALWAYS_SECRET)
+
+
+# --- the handshake ---
 
 
 def handshake(query: Iterable[tuple[str, str]], tokens: tuple[str, ...]) -> str:

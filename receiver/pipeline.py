@@ -6,8 +6,8 @@ fails it starts again from the cursor, which repeats nothing: what is committed 
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import structlog
 
@@ -15,10 +15,11 @@ from correlator.lease import Lease
 from correlator.gathering import Entry
 from correlator.store import DUPLICATE, Outcome, Store
 from receiver import metrics
-from receiver.authentication import limits_age
 from receiver.captures import CaptureLog, LogEntry
+from receiver.links import read_link
 from receiver.provider import Provider
 from receiver.settings import Retention
+from receiver.timeliness import in_time
 from schemas.callback import AccountFacts, Capture
 from schemas.errors import LeaseLost, ParseError, StoreError
 from schemas.events import Event, Parsed, Unreadable
@@ -49,10 +50,17 @@ def read(entry: LogEntry, providers: Mapping[str, Provider]) -> Entry:
         capture = decode_capture(entry.fields)
     except ParseError as error:
         return Entry(entry.position, _stand_in(entry), (Unreadable("damaged", error.path, error.detail),))
+    return Entry(entry.position, capture, tuple(_read(capture, providers)))
+
+
+def _read(capture: Capture, providers: Mapping[str, Provider]) -> list[Parsed]:
+    """By the kind of capture: a link is of no provider's making, everything else is read by its own."""
+    if capture.kind == "link":
+        return _parsed(capture, lambda capture: [*read_link(capture)])
     provider = providers.get(capture.provider)
     if provider is None:
-        return Entry(entry.position, capture, (Unreadable("unknown_provider", "$", f"no provider {capture.provider}"),))
-    return Entry(entry.position, capture, tuple(_in_time(item, capture, provider) for item in parse(capture, provider)))
+        return [Unreadable("unknown_provider", "$", f"no provider {capture.provider}")]
+    return [in_time(item, capture, provider) for item in parse(capture, provider)]
 
 
 def _stand_in(entry: LogEntry) -> Capture:
@@ -73,24 +81,18 @@ def _stand_in(entry: LogEntry) -> Capture:
 
 def parse(capture: Capture, provider: Provider) -> list[Parsed]:
     """The provider's reading of a capture. It always has something: what cannot be read is an Unreadable."""
+    return _parsed(capture, provider.register if capture.kind == "outbound" else provider.parse)
+
+
+def _parsed(capture: Capture, reader: Callable[[Capture], list[Parsed]]) -> list[Parsed]:
     try:
-        parsed = provider.parse(capture)
+        parsed = reader(capture)
     except ParseError as error:
         return [Unreadable(error.reason, error.path, error.detail)]
     except Exception as error:
         log.exception("parser failed", capture=capture.id, provider=capture.provider)
         return [Unreadable("parser_failed", "$", type(error).__name__)]
     return parsed or [Unreadable("nothing_found", "$", "no element that could be an event")]
-
-
-def _in_time(parsed: Parsed, capture: Capture, provider: Provider) -> Parsed:
-    """Refuse what is older than de-duplication remembers, unless its signature limits its age by itself (rule 8)."""
-    if not isinstance(parsed, Event) or parsed.occurred_at is None or limits_age(provider, capture.assurance):
-        return parsed
-    age = capture.received_at - parsed.occurred_at
-    if age <= timedelta(seconds=capture.facts.dedupe_seconds):
-        return parsed
-    return Unreadable("too_old", "$", f"{age.days} days old at receipt, beyond retention.dedupe")
 
 
 # --- running ---
@@ -204,5 +206,5 @@ def _count(outcomes: list[Outcome]) -> None:
             log.warning("dead letter", capture=capture.id, reason=parsed.reason, path=parsed.path)
         elif outcome.sequence == DUPLICATE:
             metrics.DUPLICATES.labels(*labels).inc()
-        else:
+        elif isinstance(parsed, Event):
             metrics.EVENTS.labels(*labels, parsed.type).inc()

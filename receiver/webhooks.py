@@ -127,7 +127,7 @@ class Webhooks:
             await answer_problem(send, 405, "method_not_allowed", f"use {allowed.decode()}", (b"allow", allowed))
             return "method_not_allowed", None
         with self._reception.admit(scope) as body:
-            arrival = _arrival(endpoint, scope, await body.read(receive))
+            arrival = arrival_of(endpoint, scope, await body.read(receive))
             return await self._judge(endpoint, arrival, send)
 
     async def _judge(self, endpoint: Endpoint, arrival: Arrival, send: Send) -> tuple[str, CaptureId | None]:
@@ -136,7 +136,7 @@ class Webhooks:
             callback = authenticate(arrival, endpoint.account, endpoint.provider, now)
         except AuthenticationError as error:
             return await self._refuse(endpoint, arrival, error, now, send)
-        identifier = _mint(now)
+        identifier = mint(now)
         await self._writer.write(encode_capture(identifier, callback, endpoint.facts))
         await answer(send, 200, _CAPTURED, _JSON)
         endpoint.credentials[callback.credential].inc()
@@ -152,7 +152,7 @@ class Webhooks:
         if policy == "defer":
             await answer_unavailable(send, error.reason, _DEFERRED)
             return f"deferred_{error.reason}", None
-        identifier = _mint(now)
+        identifier = mint(now)
         await self._captures.quarantine(_quarantined(identifier, endpoint, arrival, error, now))
         await answer(send, 200, _QUARANTINED, _JSON)
         return f"quarantined_{error.reason}", identifier
@@ -184,7 +184,8 @@ def _headers_of(error: PartylineError, endpoint: Endpoint) -> tuple[Header, ...]
     return ()
 
 
-def _arrival(endpoint: Endpoint, scope: Scope, body: bytes) -> Arrival:
+def arrival_of(endpoint: Endpoint, scope: Scope, body: bytes) -> Arrival:
+    """A request for an account, as it came."""
     headers = tuple(scope["headers"])
     host = next((value for name, value in headers if name == b"host"), b"")
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
@@ -200,7 +201,8 @@ def _arrival(endpoint: Endpoint, scope: Scope, body: bytes) -> Arrival:
     )
 
 
-def _mint(now: datetime) -> CaptureId:
+def mint(now: datetime) -> CaptureId:
+    """A new capture's id."""
     return capture_id(unix_milliseconds(now), urandom(10))
 
 

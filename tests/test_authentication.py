@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.authentication import authenticate, handshake, limits_age, stored_headers
+from receiver.authentication import (
+    authenticate,
+    authorise,
+    handshake,
+    limits_age,
+    operator,
+    stored_headers,
+    vouched,
+    without_credentials,
+)
 from receiver.provider import Provider
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, Signed, SinchHmac, UrlToken
 from schemas.callback import AccountFacts, Arrival, Callback
@@ -401,3 +410,87 @@ def test_a_secret_shows_in_no_refusal() -> None:
             signature("Lantern-Off")[0][1].decode(),
         ]
         assert [text for text in hidden if text in str(caught.value)] == []
+
+
+# --- our own ---
+
+API_TOKENS = ("new-Beacon-91", "old-Beacon-92")
+
+
+@pytest.mark.parametrize(
+    ("value", "credential"),
+    [
+        (b"Bearer new-Beacon-91", "api_tokens[0]"),
+        (b"Bearer old-Beacon-92", "api_tokens[1]"),
+        (b"bearer  old-Beacon-92 ", "api_tokens[1]"),
+        (b"BEARER new-Beacon-91", "api_tokens[0]"),
+    ],
+)
+def test_every_token_that_is_configured_is_live(value: bytes, credential: str) -> None:
+    """While one token replaces another both count, and which one it was is told; the scheme's case means nothing."""
+    assert authorise(((b"authorization", value),), API_TOKENS).credential == credential
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [b""],
+        [b"Bearer"],
+        [b"Bearer "],
+        [b"Bearer new-Beacon-9"],
+        [b"Bearer New-Beacon-91"],
+        [b"Bearer new-Beacon-91 x"],
+        [b"Bearernew-Beacon-91"],
+        [b"Basic new-Beacon-91"],
+        [b"new-Beacon-91"],
+        [b"Bearer \xff\xc3\xa9\x00"],
+        [b"Bearer new-Beacon-91", b"Bearer wrong"],
+        [b"Basic eDp5", b"Bearer new-Beacon-91"],
+    ],
+)
+def test_no_other_authorization_opens_anything(values: list[bytes]) -> None:
+    """A missing, wrong, empty or second token is refused as unauthentic, in a message that holds none of it."""
+    with pytest.raises(AuthenticationError) as caught:
+        authorise(tuple((b"authorization", value) for value in values), API_TOKENS)
+
+    assert (caught.value.reason, caught.value.status) == ("unauthentic", 401)
+    assert "Beacon" not in str(caught.value)
+
+
+@given(st.binary(), st.lists(st.text(alphabet=st.characters(codec=None)), max_size=2))
+def test_authorisation_is_total(value: bytes, tokens: list[str]) -> None:
+    """Whatever bytes are presented, to whatever tokens, they are refused or right, and nothing else is raised."""
+    known = {token.encode("utf-8", "surrogatepass") for token in tokens if token}
+
+    try:
+        authorise(((b"authorization", value),), tuple(tokens))
+    except AuthenticationError:
+        return
+    assert value.partition(b" ")[2].strip(b" ") in known
+
+
+def test_an_empty_token_opens_nothing() -> None:
+    """A token that came to be empty matches no empty one."""
+    with pytest.raises(AuthenticationError):
+        authorise(((b"authorization", b"Bearer "),), ("",))
+
+
+def test_what_we_hand_in_ourselves_is_a_callback_with_a_shared_secret() -> None:
+    """Whoever presents a token, or can read the configuration, is believed as far as a shared secret goes."""
+    caller = authorise(((b"authorization", b"Bearer old-Beacon-92"),), API_TOKENS)
+    made = [
+        vouched(who, provider="harbour", account="main", facts=FACTS, headers=(), body=BODY, now=NOW)
+        for who in (caller, operator())
+    ]
+
+    assert [callback.assurance for callback in made] == ["shared_secret"] * 2
+    assert [callback.credential for callback in made] == ["api_tokens[1]", "configuration"]
+    assert (made[0].provider, made[0].account, made[0].received_at) == ("harbour", "main", NOW)
+
+
+def test_headers_are_kept_without_what_may_be_a_credential() -> None:
+    """Of a request to no provider's route, everything stays but what clients and proxies prove themselves with."""
+    headers = ((b"host", b"a"), (b"authorization", b"Bearer x"), (b"cookie", b"y"), (b"user-agent", b"curl"))
+
+    assert without_credentials(headers) == ((b"host", b"a"), (b"user-agent", b"curl"))

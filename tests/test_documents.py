@@ -29,10 +29,11 @@ from receiver.providers import PROVIDERS
 from receiver.samples import LINE, SAMPLES
 from receiver.settings import Settings, explain, parse
 from schemas.callback import AccountFacts, Capture
-from schemas.errors import AuthenticationError, CallbackError, Overloaded, StoreError
+from schemas.errors import AuthenticationError, CallbackError, Overloaded, ParseError, StoreError
 from schemas.events import STATES, EventBody
 from schemas.ids import CaptureId
 from schemas.keyspace import Keyspace
+from tests.library import TOKENS, running_api
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -105,6 +106,8 @@ def name_of(value: object) -> str:
 def test_a_command_line_in_a_document_is_one_that_the_program_takes(document: Path, words: list[str]) -> None:
     """Every `partyline …` in a document names a command and options that exist."""
     commands: dict[str, Any] = typer.main.get_command(program).commands  # type: ignore[attr-defined]
+    while hasattr(commands[words[0]], "commands"):
+        commands, words = commands[words[0]].commands, words[1:]
 
     context = commands[words[0]].make_context(words[0], words[1:])
 
@@ -114,8 +117,11 @@ def test_a_command_line_in_a_document_is_one_that_the_program_takes(document: Pa
 def test_the_readme_shows_every_command() -> None:
     """Nothing that the program can do is left for people to find out."""
     shown = {words[0] for _, words in command_lines("partyline")}
+    shown_of_conversations = {words[1] for _, words in command_lines("partyline") if words[0] == "conversations"}
+    commands: dict[str, Any] = typer.main.get_command(program).commands  # type: ignore[attr-defined]
 
-    assert set(typer.main.get_command(program).commands) == shown  # type: ignore[attr-defined]
+    assert set(commands) == shown
+    assert set(commands["conversations"].commands) == shown_of_conversations
 
 
 @pytest.mark.parametrize(("document", "words"), [*command_lines("make")], ids=name_of)
@@ -194,9 +200,10 @@ def test_the_refusals_in_the_readme_are_those_of_the_receiver() -> None:
     by_request = {(error.status, error.reason) for error in (*_leaves(CallbackError), *_leaves(AuthenticationError))}
     by_us = {(503, StoreError.reason), (503, Overloaded.reason)}
     by_route = {(404, "not_found"), (405, "method_not_allowed")}
+    by_api = {(400, CallbackError.reason), (401, AuthenticationError.reason), (422, ParseError.reason)}
     by_protocol = {(400, "malformed_request"), (408, "head_too_slow"), (431, "head_too_large")}
 
-    assert by_request | by_us | by_route | by_protocol == {
+    assert by_request | by_us | by_route | by_api | by_protocol == {
         (int(status), reason) for status, reason in first_cells(README, r"(\d{3}) \| `([a-z_]+)`")
     }
 
@@ -309,7 +316,7 @@ async def stream(redis: Redis, keyspace: Keyspace) -> list[tuple[str, Any]]:
 @pytest.fixture
 def python_subscriber(tmp_path: Path) -> Path:
     """The README's subscriber, as it is written there."""
-    (source,) = blocks(README, "python")
+    source, _ = blocks(README, "python")
     file = tmp_path / "inbox.py"
     file.write_text(source)
     return file
@@ -347,6 +354,31 @@ async def _follow(command: Sequence[str], environment: dict[str, str], redis: Re
             process.terminate()
         printed, _ = await process.communicate()
     return printed.decode().splitlines()
+
+
+# --- registering ------------------------------------------------------------------------------------------
+
+
+async def test_the_python_client_works_as_written(
+    redis_url: str, keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The README's program registers a send with a running receiver, and prints its conversation."""
+    _, source = blocks(README, "python")
+    (tmp_path / "register.py").write_text(source)
+    (tmp_path / "response.json").write_bytes(b'{"id": "m1", "to": ["+15555550111"]}')
+    async with running_api(keyspace.namespace, redis_url, monkeypatch) as receiver:
+        reached = {"PARTYLINE_URL": str(receiver.base_url), "PARTYLINE_API_TOKEN": TOKENS[0]}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "register.py",
+            cwd=tmp_path,
+            env={**os.environ, **reached, "PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(SNIPPET_SECONDS):
+            printed, _ = await process.communicate()
+
+    assert re.fullmatch(r"\+15555550111 cv_[a-z2-7]{26}\n", printed.decode())
 
 
 @pytest.mark.parametrize(("document", "words"), [*command_lines("redis-cli")], ids=name_of)

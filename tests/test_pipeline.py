@@ -23,7 +23,7 @@ from receiver.redis_client import connect
 from receiver.settings import Retention
 from schemas.callback import AccountFacts, Assurance, Callback, Capture
 from schemas.errors import ParseError, StoreError
-from schemas.events import Event, Parsed, Unreadable
+from schemas.events import Parsed, Unreadable
 from schemas.ids import CaptureId
 from schemas.keyspace import Keyspace
 from schemas.wire import CAPTURE_FIELDS, encode_capture, encode_facts
@@ -60,7 +60,7 @@ def fields(identifier: str, body: bytes, provider: str = "words", **facts: Any) 
 
 def said(entry: Entry) -> list[str]:
     """What was read: an event's id, or why there is none."""
-    return [item.id if isinstance(item, Event) else item.reason for item in entry.parsed]
+    return [item.reason if isinstance(item, Unreadable) else item.id for item in entry.parsed]
 
 
 # --- reading one entry ------------------------------------------------------------------------------------
@@ -102,6 +102,44 @@ def test_a_provider_that_is_unknown_is_a_dead_letter() -> None:
 
     assert entry.parsed == (Unreadable("unknown_provider", "$", "no provider pigeon"),)
     assert (entry.capture.id, entry.capture.provider) == ("cp_1", "pigeon")
+
+
+def test_the_kind_of_a_capture_says_who_reads_it() -> None:
+    """Callbacks and registered sends are read by two functions of the provider, a link by neither."""
+    words = msgspec.structs.replace(WORDS, register=lambda _: [event("registered", pair(), provider="words")])
+    kinds = {
+        kind: said(read(LogEntry("5-0", {**fields("cp_1", body), b"kind": kind.encode()}), {"words": words}))
+        for kind, body in (
+            ("callback", b"one"),
+            ("outbound", b"one"),
+            ("link", b'{"tie": ["+15555550111", "+15555550112"]}'),
+        )
+    }
+
+    assert kinds == {
+        "callback": ["words:main:one"],
+        "outbound": ["words:main:registered"],
+        "link": ["partyline:link:cp_1"],
+    }
+
+
+def test_a_link_outlives_its_provider() -> None:
+    """A link between conversations of a provider that is gone is read all the same; one that is none is a letter."""
+    link = {**fields("cp_1", b'{"tie": ["a@example.com", "b@example.com"]}', "pigeon"), b"kind": b"link"}
+    entry = read(LogEntry("5-0", link), PROVIDING)
+    damaged = read(LogEntry("5-0", {**link, b"body": b'{"tie": ["a@example.com"]}'}), PROVIDING)
+
+    assert said(entry) == ["partyline:link:cp_1"]
+    assert damaged.parsed == (Unreadable("unreadable", "$.tie", "not a pair of texts"),)
+
+
+def test_an_old_send_is_refused_like_an_old_callback() -> None:
+    """A registration older than the window could have been forgotten, and would be published twice."""
+    old = event("a", pair(), at_seconds=-8 * DAY - 1)
+    provider = Provider("words", (), lambda _: [], lambda _: [old])
+    entry = read(LogEntry("5-0", {**fields("cp_1", b""), b"kind": b"outbound"}), {"words": provider})
+
+    assert said(entry) == ["too_old"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""The command line, a module for each theme: serve and try, check, send, tail, register and conversations."""
+
+import sys
+
+import typer
+from rich.markup import escape
+
+from receiver.cli.checking import check
+from receiver.cli.conversations import commands as conversation_commands
+from receiver.cli.following import tail
+from receiver.cli.posting import send
+from receiver.cli.registering import register
+from receiver.cli.serving import serve, try_out
+from receiver.cli.terminal import err
+from schemas.errors import ConfigError, PartylineError
+
+app = typer.Typer(
+    help="Receives group messaging webhooks, and makes one conversation stream of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(serve)
+app.command("try")(try_out)
+app.command()(check)
+app.command()(send)
+app.command()(tail)
+app.command()(register)
+app.add_typer(conversation_commands, name="conversations")
+
+
+def main() -> None:
+    """Run the command line; every error of ours ends in one plain sentence and an exit status."""
+    try:
+        app()
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            err.print(f"[bold red]✗[/] {escape(mistake)}")
+        sys.exit(ConfigError.exit_code)
+    except PartylineError as error:
+        err.print(f"[bold red]✗[/] {escape(str(error))}")
+        sys.exit(1)

@@ -1,0 +1,124 @@
+"""`partyline register`: a send of yours, written straight into the capture log. No server is needed."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from redis.asyncio import Redis
+
+from receiver.authentication import operator, vouched
+from receiver.captures import CaptureLog
+from receiver.cli.terminal import ConfigOption, JsonOption, out, redis_of, settings_at
+from receiver.namespace import claim_namespace
+from receiver.providers import PROVIDERS
+from receiver.registration import Registered, conversations, outbound, readable
+from receiver.settings import Account, Settings
+from receiver.tables import NOTHING, columns
+from receiver.webhooks import mint
+from schemas.callback import AccountFacts, Callback, CaptureKind
+from schemas.errors import BodyTooLarge, ParseError, PartylineError, StoreError
+from schemas.ids import CaptureId, Scope
+from schemas.keyspace import Keyspace
+from schemas.wire import encode_capture, encode_facts
+
+_TIMEOUT_SECONDS = 5.0
+
+
+def register(
+    where: Annotated[str, typer.Argument(metavar="PROVIDER|ACCOUNT", help="The account, or its provider's only one.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The provider's answer to the send; - reads stdin.")],
+    *,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Register a send of yours, so that reports on it find its conversation: the provider's own answer, unchanged.
+
+    Or `{"response": …, "request": …}`, where the answer alone does not tell the conversation. It prints the
+    conversations that the send is of; a receiver that runs, now or later, does the rest.
+
+    Example: partyline register main-telnyx response.json
+    """
+    settings = settings_at(config)
+    account = _account(where, settings)
+    body = _read(file, settings.server.max_body_bytes)
+    try:
+        identifier, found = asyncio.run(_register(settings, account, body))
+    except ParseError as error:
+        raise PartylineError(f"that is no send of {account.provider}'s: {error}") from error
+    if json:
+        said = {"capture": identifier, "conversations": [{"recipient": one.recipient, "key": one.key} for one in found]}
+        out.file.write(f"{orjson.dumps(said).decode()}\n")
+    else:
+        rows = [("recipient", "conversation"), *((one.recipient or NOTHING, one.key) for one in found)]
+        out.file.write(columns(rows) + f"\nRegistered at {account.name}, as capture {identifier}.\n")
+
+
+def _account(where: str, settings: Settings) -> Account:
+    """The account of that name, or else the only one of a provider of that name."""
+    provider, slash, name = where.rpartition("/")
+    named = settings.accounts.get(name if slash else where)
+    if named is not None and provider in {"", named.provider}:
+        return named
+    of_provider = [account for account in settings.accounts.values() if account.provider == where]
+    if len(of_provider) == 1:
+        return of_provider[0]
+    there_are = ", ".join(sorted(account.name for account in of_provider) or sorted(settings.accounts)) or "none"
+    why = "has several accounts; name one" if of_provider else "is no configured account, and no provider with one"
+    raise PartylineError(f"{where} {why}: there are {there_are}")
+
+
+def _read(file: str, max_bytes: int) -> bytes:
+    try:
+        body = sys.stdin.buffer.read(max_bytes + 1) if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise PartylineError(f"{file} cannot be read: {error.strerror}") from error
+    if len(body) > max_bytes:
+        raise BodyTooLarge(f"more than server.max_body ({max_bytes} bytes)")
+    return body
+
+
+async def _register(settings: Settings, account: Account, body: bytes) -> tuple[CaptureId, list[Registered]]:
+    provider = PROVIDERS[account.provider]
+    callback = by_operator(account.provider, account.name, account.facts, body)
+    identifier = mint(callback.received_at)
+    capture = outbound(identifier, callback)
+    events = readable(capture, provider)
+    async with namespace_of(settings) as (redis, keyspace):
+        await hand_in(redis, keyspace, identifier, callback, "outbound")
+    scope = Scope(settings.id_key, settings.namespace, account.provider, account.name)
+    return identifier, conversations(events, scope, capture.line_addresses())
+
+
+# --- shared with the other commands that read or write a namespace ---
+
+
+@asynccontextmanager
+async def namespace_of(settings: Settings) -> AsyncIterator[tuple[Redis, Keyspace]]:
+    """The Redis and the keys of a namespace that was made with these settings; ConfigError if it was not."""
+    embedded = settings.redis.url == "embedded"
+    if embedded and not (settings.redis.data_dir / "redis.sock").exists():
+        raise StoreError("the embedded Redis does not run: start `partyline serve` (or `partyline try`) first")
+    keyspace = Keyspace(settings.namespace)
+    async with redis_of(settings, _TIMEOUT_SECONDS) as redis:
+        await claim_namespace(redis, keyspace, settings)
+        yield redis, keyspace
+
+
+def by_operator(provider: str, account: str, facts: AccountFacts, body: bytes) -> Callback:
+    """What whoever runs the command hands in, now."""
+    now = datetime.now(UTC)
+    return vouched(operator(), provider=provider, account=account, facts=facts, headers=(), body=body, now=now)
+
+
+async def hand_in(
+    redis: Redis, keyspace: Keyspace, identifier: CaptureId, callback: Callback, kind: CaptureKind
+) -> None:
+    """Write one capture; when it returns it is as durable as the server is."""
+    values = encode_capture(identifier, callback, encode_facts(callback.facts), kind)
+    await CaptureLog(redis, keyspace).append([values])
