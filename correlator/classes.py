@@ -31,6 +31,10 @@ class PointerClasses:
             pointer = known.leads_to
         return pointer
 
+    def of(self, pointer: ConversationKey) -> PointerClass:
+        """The class of a pointer, with those that a person says are the same conversation's."""
+        return joined(self._linked(self.root(pointer)).values())
+
     def join(self, decision: Decision, claims: Iterable[Claim]) -> ConversationKey:
         """Put a fact into the class of its pointers, with what it claims; the root of that class."""
         anchors = decision.pointers or ((decision.anchor,) if decision.anchor else ())

@@ -149,9 +149,10 @@ class Clusters:
             if after == before or known is None or (known.unseen and not self.followers(key)):
                 continue
             affected |= {after, self.survivor(before)} if after == key else {after}
-        return {key: self._resolving_to(key) for key in sorted(affected)}
+        return {key: self.resolving_to(key) for key in sorted(affected)}
 
-    def _resolving_to(self, survivor: ConversationKey) -> tuple[ConversationKey, ...]:
+    def resolving_to(self, survivor: ConversationKey) -> tuple[ConversationKey, ...]:
+        """Every other key that readers know and that resolves to this one."""
         together_ = self.component(survivor)
         seen = {key for key in together_ if not self.known(key).unseen}
         return tuple(sorted((seen | {key for of in together_ for key in self.followers(of)}) - {survivor}))

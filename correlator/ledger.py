@@ -11,17 +11,16 @@ import msgspec
 
 from correlator import rollup as rollups
 from correlator.acquaintance import Acquaintance
-from correlator.circles import Account, Circle, Order
+from correlator.circles import Order
 from correlator.classes import PointerClasses
-from correlator.clusters import Clusters, Followers
+from correlator.clusters import Clusters
 from correlator.conversation import Conversation, absorb, identified, provisional
 from correlator.copies import Recent, Telling, saw
 from correlator.groups import Groups
 from correlator.identity import BY_SEND, Decision, identity_key, kind_of, pointer_key
-from correlator.pointers import Claim, PointerClass, claims_of
-from correlator.records import Name, Record, Records, Write, decode
+from correlator.pointers import Claim, claims_of
+from correlator.records import Name, Records, Write
 from correlator.rollup import Rollup
-from correlator.users import reading
 from schemas.address import Address
 from schemas.events import (
     ConversationMerged,
@@ -38,10 +37,6 @@ from schemas.events import (
     pair_identity,
 )
 from schemas.ids import ConversationKey, EventId, Scope
-
-KINDS: dict[str, type[Record]] = {
-    kind.__name__: kind for kind in (Conversation, PointerClass, Circle, Account, Followers, Rollup, Recent)
-}
 
 
 class Fact(NamedTuple):
@@ -228,10 +223,11 @@ class Ledger:
 
     def _told(self) -> list[Told]:
         """What has merged, and what has changed in groups, each under the key that stands for it now."""
-        news = [
-            ("merged", survivor, ConversationMerged(keys), keys) for survivor, keys in self._clusters.news().items()
-        ]
-        news += [(word, self._clusters.survivor(key), body, ()) for word, key, body in self._groups.changes]
+        news: list[tuple[str, ConversationKey, EventBody, tuple[ConversationKey, ...]]] = []
+        for survivor, keys in self._clusters.news().items():
+            news.append(("merged", survivor, ConversationMerged(keys), keys))
+        for word, key, body in self._groups.changes:
+            news.append((word, self._clusters.survivor(key), body, ()))
         for _, subject, _, _ in news:
             self._clusters.publish(subject)
         return [Told(word, subject, self._clusters.view(subject), body, also) for word, subject, body, also in news]
@@ -244,39 +240,3 @@ def _may_be_named_later(body: EventBody) -> bool:
     """
     message = getattr(body, "message", None)
     return message is None or message.direction == "outbound"
-
-
-def mentioned(name: Name, data: bytes) -> set[Name]:
-    """The records that one leads to: what folding will probably want next."""
-    record = decode(KINDS[name.kind], data)
-    if isinstance(record, Conversation):
-        keys = {*record.users, *record.links, *([record.merged_into] if record.merged_into else ())}
-        return {Name(Conversation.__name__, key) for key in keys}
-    if isinstance(record, PointerClass):
-        names = {Name(Conversation.__name__, claim.key) for claim in record.claims if claim.key}
-        names |= {Name(Conversation.__name__, key) for key, _ in (*record.wanted, *record.opened)}
-        names |= {Name(PointerClass.__name__, key) for key in (record.leads_to, *record.links) if key}
-        return names | {Name(Rollup.__name__, key) for key in record.members[:1]}
-    if isinstance(record, Account):
-        return {Name(Conversation.__name__, key) for key in record.keywords}
-    return set()
-
-
-def foreseen(scope: Scope, event: Event, evidence: Evidence) -> set[Name]:
-    """The records that folding a fact will want, as far as the fact itself tells."""
-    pointers = [pointer_key(scope, pointer) for pointer in evidence.pointers]
-    names = {Name(PointerClass.__name__, key) for key in pointers}
-    for identity in (evidence.identity, evidence.fallback):
-        if identity is not None:
-            names.add(Name(Conversation.__name__, identity_key(scope, identity)))
-        ends = reading(identity, evidence.lines)
-        if ends is not None:
-            names.add(Name(Circle.__name__, scope.user(ends[1])))
-            names.add(Name(Account.__name__, scope.whole_account()))
-    if evidence.identity is None:
-        names |= {Name(Conversation.__name__, key) for key in pointers}
-    names |= {Name(Circle.__name__, scope.user(address)) for tie in evidence.same_user for address in tie}
-    if isinstance(event.body, MessageStatus | MessageOutbound):
-        about = [pointer_key(scope, pointer) for pointer in rollups.about(evidence).message]
-        names |= {Name(kind.__name__, key) for key in about for kind in (Rollup, PointerClass)}
-    return names

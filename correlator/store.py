@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 
 from correlator.gathering import Commit, Entry, Gathering, Publication
 from correlator.index import index_changes, message_term, record_key
-from correlator.ledger import Ledger, foreseen, mentioned
+from correlator.ledger import Ledger
+from correlator.reading import foreseen, read
 from correlator.records import Name
 from correlator.scripts import Scripts, answer
 from schemas.callback import Capture
@@ -78,11 +79,11 @@ class Store:
 
     async def _decide(self, entries: Sequence[Entry]) -> list[Commit]:
         """Fold a batch over the records it concerns; when it needs more of them, read those and fold again."""
-        read: dict[Name, bytes | None] = {}
+        known: dict[Name, bytes | None] = {}
         wanted = self._foreseen(entries)
         while True:
-            await self._read(read, wanted)
-            gathering = Gathering(Ledger(read), self._keys, self._scope)
+            await read(self._redis, self._keys, known, wanted)
+            gathering = Gathering(Ledger(known), self._keys, self._scope)
             commits = gathering.gather(entries)
             if not gathering.missing:
                 return commits
@@ -97,15 +98,6 @@ class Store:
             if isinstance(parsed, Event) and parsed.evidence is not None
             for name in foreseen(self._scope(entry.capture), parsed, parsed.evidence)
         }
-
-    async def _read(self, read: dict[Name, bytes | None], wanted: set[Name]) -> None:
-        """Read records, and what those lead to, in as few round trips as possible."""
-        while wanted:
-            order = sorted(wanted)
-            raws = await answer(self._redis.mget([record_key(self._keys, name) for name in order]))
-            read.update(zip(order, raws, strict=True))
-            found = [(name, raw) for name, raw in zip(order, raws, strict=True) if raw]
-            wanted = {other for name, raw in found for other in mentioned(name, raw)} - read.keys()
 
     # --- writing ---
 

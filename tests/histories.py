@@ -10,7 +10,8 @@ from correlator.clusters import Clusters
 from correlator.gathering import order_of
 from correlator.identity import Entry, Tied, Unlink, decide, identity_key
 from correlator.identity import Fact as Told
-from correlator.ledger import Fact, Folded, Ledger, foreseen, mentioned
+from correlator.ledger import Fact, Folded, Ledger
+from correlator.reading import foreseen, mentioned
 from correlator.records import MissingRecords, Name, Records
 from schemas.address import Address
 from schemas.events import (

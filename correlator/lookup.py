@@ -1,0 +1,163 @@
+"""Looks conversations up by key, by any provider id, by participant. It reads what the pipeline has written."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from redis.asyncio import Redis
+
+from correlator.classes import PointerClasses
+from correlator.clusters import Clusters
+from correlator.conversation import Conversation, show
+from correlator.identity import pointer_key
+from correlator.index import address_term, group_term, message_term
+from correlator.reading import read
+from correlator.records import MissingRecords, Name, Records
+from correlator.rollup import Rollup
+from correlator.scripts import answer
+from schemas.address import Address
+from schemas.envelope import SEQUENCE_DIGITS
+from schemas.events import Pointer
+from schemas.ids import ConversationKey, Scope
+from schemas.keyspace import Keyspace
+
+#: The kinds of pointers that providers make of their ids.
+_KINDS = ("message", "batch", "request")
+_PREFIX = "cv_"
+
+_T = TypeVar("_T")
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some conversations, and where the next page begins; None: there is none."""
+
+    conversations: list[dict[str, Any]]
+    after: str | None
+
+
+class Lookup:
+    """Reads one namespace. All calls raise StoreError when Redis fails."""
+
+    def __init__(self, redis: Redis, keyspace: Keyspace, id_key: bytes) -> None:
+        self._redis = redis
+        self._keys = keyspace
+        self._id_key = id_key
+
+    async def conversation(self, key: ConversationKey) -> dict[str, Any] | None:
+        """What is known of a conversation, under the key that stands for it now; None for a key never heard of.
+
+        The fields of `data.conversation`, and `account` (`telnyx/main`), `merged` (every key that resolves to it),
+        `ids` (the provider's own), `sequence` (of its last event).
+        """
+        found = await self._reading(partial(_resolved, key=key))
+        return None if found is None else await self._shown(found)
+
+    async def by_id(self, provider: str, account: str, identifier: str, after: str, limit: int) -> Page:
+        """Conversations that an id of the provider's leads to: of a message, a batch (there may be many), a group."""
+        scope = Scope(self._id_key, self._keys.namespace, provider, account)
+        keys = await self._indexed(group_term(scope.path, identifier))
+        keys |= await self._of_message(message_term(scope.path, identifier))
+        for kind in _KINDS:
+            keys |= await self._reading(partial(_served, pointer=pointer_key(scope, Pointer(kind, (identifier,)))))
+        batch = pointer_key(scope, Pointer("batch", (identifier,)))
+        for recipient in await self._reading(partial(_recipients, batch=batch)):
+            place = pointer_key(scope, Pointer("batch", (identifier, recipient)))
+            keys |= await self._reading(partial(_served, pointer=place))
+        return await self._page(keys, after, limit, lambda known: known.account == scope.path)
+
+    async def by_address(
+        self, address: Address, provider: str | None, account: str | None, after: str, limit: int
+    ) -> Page:
+        """Conversations that somebody takes part in now, at one account or provider, or (None) anywhere."""
+
+        def fits(known: Conversation) -> bool:
+            of_provider, _, of_account = known.account.partition("/")
+            people = known.people or ()
+            taking_part = address in people or known.same.get(address) in people
+            return taking_part and provider in {None, of_provider} and account in {None, of_account}
+
+        return await self._page(await self._indexed(address_term(address)), after, limit, fits)
+
+    # --- where to look ---
+
+    async def _indexed(self, term: str) -> set[ConversationKey]:
+        """Keys that stand in the index under a term, or under another one that looks like it."""
+        key, prefix = self._keys.index(term)
+        members: list[bytes] = await answer(self._redis.zrangebylex(key, b"[" + prefix, b"(" + prefix + b"\xff"))
+        return {ConversationKey(_PREFIX + member[len(prefix) :].decode()) for member in members}
+
+    async def _of_message(self, term: str) -> set[ConversationKey]:
+        """The conversation that a person's message was in, as long as its id is kept."""
+        found: set[ConversationKey] = set()
+        for name, field in self._keys.identifiers(term, int(time.time())):
+            key: bytes | None = await answer(self._redis.hget(name, field))
+            found |= {ConversationKey(key.decode())} if key else set()
+        return found
+
+    # --- reading ---
+
+    async def _reading(self, look: Callable[[Records], _T]) -> _T:
+        """What a look at the records finds, once those that it wants have been read."""
+        known: dict[Name, bytes | None] = {}
+        while True:
+            try:
+                return look(Records(known))
+            except MissingRecords as missing:
+                await read(self._redis, self._keys, known, missing.names)
+
+    async def _page(
+        self, keys: Iterable[ConversationKey], after: str, limit: int, fits: Callable[[Conversation], bool]
+    ) -> Page:
+        wanted = sorted(keys)
+        found = await self._reading(partial(_all_resolved, keys=wanted))
+        fitting = sorted(key for key, view, _ in found if fits(view) and key > after)
+        shown = {key: (key, view, merged) for key, view, merged in found}
+        page = [await self._shown(shown[key]) for key in fitting[:limit]]
+        return Page(page, fitting[limit - 1] if len(fitting) > limit else None)
+
+    async def _shown(self, found: "_Found") -> dict[str, Any]:
+        key, view, merged = found
+        scope = Scope(self._id_key, self._keys.namespace, *view.account.split("/", 1))
+        sequence: bytes | None = await answer(self._redis.get(self._keys.sequence(key)))
+        return {
+            **show(view, key, scope),
+            "account": view.account,
+            "merged": merged,
+            "ids": {} if view.group is None else {"group_id": view.group},
+            "sequence": (sequence or b"").decode().zfill(SEQUENCE_DIGITS),
+        }
+
+
+#: The key that stands for a conversation, all that is known of it, and the keys that resolve to it.
+_Found = tuple[ConversationKey, Conversation, tuple[ConversationKey, ...]]
+
+
+def _resolved(records: Records, key: ConversationKey) -> _Found | None:
+    clusters = Clusters(records)
+    if not clusters.is_heard_of(key):
+        return None
+    survivor = clusters.survivor(key)
+    return survivor, clusters.view(survivor), clusters.resolving_to(survivor)
+
+
+def _all_resolved(records: Records, keys: list[ConversationKey]) -> list[_Found]:
+    records.want(Conversation, keys)
+    return list({found[0]: found for key in keys if (found := _resolved(records, key))}.values())
+
+
+def _served(records: Records, pointer: ConversationKey) -> set[ConversationKey]:
+    """The conversations that the facts of a class of pointers belong to, and the strongest claim if there are none."""
+    clusters = Clusters(records)
+    known = PointerClasses(records, clusters).of(pointer)
+    served = {key for key, _ in (*known.wanted, *known.opened) if clusters.is_heard_of(key)}
+    claims = [(-claim.rank, claim.key) for claim in known.claims if claim.key]
+    return served or ({min(claims)[1]} if claims else set())
+
+
+def _recipients(records: Records, batch: ConversationKey) -> list[Address]:
+    """Whom a batch went to, as far as a report or the registered send named them."""
+    root = PointerClasses(records, Clusters(records)).root(batch)
+    known = records.find(Rollup, root)
+    return sorted(known.ranks) if known else []
