@@ -1,6 +1,6 @@
 """What a run says at its end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tests.simulation.run import Result, Settings
 
@@ -36,7 +36,7 @@ def _reasons(result: Result) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
-def _open(title: str, counts: "dict[tuple[str, str], int]") -> Iterator[str]:
+def _open(title: str, counts: Mapping[tuple[str, str], int]) -> Iterator[str]:
     yield f"{title}: {sum(counts.values()):,}"
     for (account, reason), count in sorted(counts.items()):
         yield f"  {count:>9,}  {account}: {reason}"

@@ -158,9 +158,7 @@ class _Run:
         )
         return Entry(f"{self._count}-0", capture, _parsed(capture))
 
-    def _labelled(
-        self, parsed: Sequence[Parsed], labels: Sequence[Named]
-    ) -> Iterator[tuple[Event, Label | None]]:
+    def _labelled(self, parsed: Sequence[Parsed], labels: Sequence[Named]) -> Iterator[tuple[Event, Label | None]]:
         """Each event with the label that is its; in order where the names agree, else by name."""
         events = [item for item in parsed if isinstance(item, Event)]
         self.judge.unaccounted["dead letter"] += len(parsed) - len(events)

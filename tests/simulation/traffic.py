@@ -1,7 +1,7 @@
-"""The order of delivery: what the dialects post is delayed, repeated and lost, and comes out in the order of receipt."""
+"""The order of delivery: what the dialects post is delayed, repeated or lost, and comes out in order of receipt."""
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ Named = tuple[str, Label | None]
 class Posting:
     """One callback as the provider posts it, however often it is delivered."""
 
-    __slots__ = ("account", "delivered", "kind", "labels", "sightings", "sends")
+    __slots__ = ("account", "delivered", "kind", "labels", "sends", "sightings")
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Traffic:
         self._posted = 0
         self._pending: list[tuple[float, int, bytes, Posting]] = []
 
-    def deliveries(self, acts: dict[str, Callable[[Account, Circle], None]]) -> Iterator[Delivery]:
+    def deliveries(self, acts: Mapping[str, Callable[[Account, Circle], None]]) -> Iterator[Delivery]:
         """Everything there is; `acts` has for each provider what lets one thing happen."""
         rng, world, pending = self.rng, self.world, self._pending
         while self._posted < self.callbacks:
@@ -169,7 +169,9 @@ class Traffic:
         groups = circle.groups[account.name]
         return self.rng.choice(groups) if groups else None
 
-    def churn(self, circle: Circle, account: Account, group: Group, key: Callable[[str], str]) -> tuple[str, str] | None:
+    def churn(
+        self, circle: Circle, account: Account, group: Group, key: Callable[[str], str]
+    ) -> tuple[str, str] | None:
         """Now and then somebody joins or leaves: (joined, left), one of them empty; None: all stays as it is.
 
         `key`: how that account knows a person.

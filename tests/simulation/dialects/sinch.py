@@ -105,7 +105,9 @@ class Sinch:
         }
         if not pool:
             body["from"] = self._spell(batch.line)
-        labels: list[Named] = [(person, self._told(batch, person, NO_LINE) if pool else batch.labels[person]) for person in to]
+        labels: list[Named] = [
+            (person, self._told(batch, person, NO_LINE) if pool else batch.labels[person]) for person in to
+        ]
         if rng.random() < 0.04:
             body["to"] = [self._id()]
             labels = [("", None)]
@@ -139,10 +141,10 @@ class Sinch:
             }
             if batch.named == "always" or (batch.named == "at times" and rng.random() < 0.4):
                 body["applied_originator"] = self._spell(batch.line)
-                label, sends = batch.labels[person], (batch.sends[person],)
+                named, decides = (person, batch.labels[person]), batch.sends[person]
+                self._traffic.post(account, at, body, [named], sends=(decides,))
             else:
-                label, sends = self._label(batch, person), ()
-            self._traffic.post(account, at, body, [(person, label)], sends=sends)
+                self._traffic.post(account, at, body, [(person, self._label(batch, person))])
 
     def _full(self, account: Account, batch: Batch, to: list[str], at: float) -> None:
         """Everybody's last state in one report, by status and code."""

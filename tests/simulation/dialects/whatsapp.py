@@ -9,7 +9,7 @@ from tests.simulation.world import Account, Circle, Group, WhatsAppUser
 #: How often somebody shows both, the phone alone, the user id alone.
 _SHOWN: Final = {"phone": (0, 1, 0), "open": (60, 25, 15), "shy": (15, 10, 75), "apart": (0, 50, 50)}
 _ARRAYS: Final = ("messages", "statuses", "groups", "user_id_update")
-_CHANGES_NUMBER: Final = 0.012
+_CHANGES_NUMBER: Final = 0.04
 _WABA: Final = "102290129340398"
 _PARTICIPANT_KEYS: Final = (
     ("recipient_participant_id", "recipient_participant_user_id"),
@@ -82,6 +82,7 @@ class WhatsApp:
         """
         rng = self._rng
         phone, user_id = self._shown(user)
+        named: dict[str, Any]
         contact: dict[str, Any] = {"profile": {"name": "Somebody"}}
         if phone and user_id:
             contact |= {"wa_id": phone[1:], "user_id": user_id}
@@ -138,7 +139,12 @@ class WhatsApp:
 
     def _message(self, account: Account, line: str, user: WhatsAppUser, group: Group | None) -> Element:
         node, contact, shown = self._named(user, "from", "from_user_id")
-        node |= {"id": self._wamid(), "timestamp": str(int(self._traffic.now)), "text": {"body": "Seven"}, "type": "text"}
+        node |= {
+            "id": self._wamid(),
+            "timestamp": str(int(self._traffic.now)),
+            "text": {"body": "Seven"},
+            "type": "text",
+        }
         if group is None:
             label, sighting = self._in_direct(account, line, user, shown, None)
             return Element("messages", line, node, label, contact=contact, sighting=sighting)
@@ -174,30 +180,23 @@ class WhatsApp:
         contact = {"input": f"+{to}" if phone else to} | ({"wa_id": to} if phone else {"user_id": to})
         response = {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": message}]}
         label, sighting = self._in_direct(account, line, user, (phone, user_id), send)
-        self._register(account, line, response, "individual", to, label, sightings=((sighting, send),), send=send)
+        request = {"recipient_type": "individual", "to": to}
+        element = Element("", line, request, label, sighting=sighting, send=send)
+        self._register(account, response, element)
 
-    def _register(
-        self,
-        account: Account,
-        line: str,
-        response: dict[str, Any],
-        kind: str,
-        to: str | None,
-        label: Label,
-        *,
-        sightings: tuple[tuple[Sighting, Send | None], ...] = (),
-        send: Send,
-    ) -> None:
+    def _register(self, account: Account, response: dict[str, Any], asked: Element) -> None:
         """Only the request names our line: a bare response says as much as a pointer."""
         body: dict[str, Any] = response
+        label, send = asked.label, asked.send
+        sightings: tuple[tuple[Sighting, Send | None], ...] = ()
         sends: tuple[Send, ...] = ()
         if self._rng.random() < 0.85:
-            number_id = account.number_ids[line]
-            request = {"messaging_product": "whatsapp", "phone_number_id": number_id, "recipient_type": kind, "to": to}
+            request = {"messaging_product": "whatsapp", "phone_number_id": account.number_ids[asked.line], **asked.node}
             body = {"response": response, "request": request | {"type": "text", "text": {"body": "Seven?"}}}
-            sends = (send,) if kind == "group" else ()
+            sightings = () if asked.sighting is None else ((asked.sighting, send),)
+            sends = () if asked.decides is None else (asked.decides,)
         else:
-            label, sightings = Label(label.truth, NO_REQUEST, send), ()
+            label = Label(label.truth, NO_REQUEST, send)
         self._traffic.register(account, self._traffic.now, body, [("", label)], sends=sends, sightings=sightings)
 
     def _send_group(self, account: Account, group: Group) -> None:
@@ -206,13 +205,16 @@ class WhatsApp:
         message, send = self._wamid(), Send()
         contact = {"input": group.id, "wa_id": group.id}
         response = {"messaging_product": "whatsapp", "contacts": [contact], "messages": [{"id": message}]}
-        self._register(account, group.line, response, "group", group.id, group.label, send=send)
+        request = {"recipient_type": "group", "to": group.id}
+        self._register(account, response, Element("", group.line, request, group.label, send=send, decides=send))
         sent = self._status(group, message, "sent" if rng.random() < 0.96 else "failed", now, send)
         self._post(account, now + rng.random(), [sent])
         for word, at in self._fates(now, ("delivered", "read")):
             for some in self._parts(group.people):
                 users = [self._traffic.world.user(account, person) for person in some]
-                elements = [self._participant(account, group, message, word, at, user, send) for user in users]
+                elements = [self._status(group, message, word, at, send) for _ in users]
+                for user, element in zip(users, elements, strict=True):
+                    self._participate(account, user, element)
                 received = self._post(account, at, elements)
                 for user, element in zip(users, elements, strict=True):
                     self._learn(user, element.sighting, received)
@@ -225,14 +227,11 @@ class WhatsApp:
             node["group_id"] = group.id
         return Element("statuses", group.line, node, group.label, decides=send)
 
-    def _participant(
-        self, account: Account, group: Group, message: str, word: str, at: float, user: WhatsAppUser, send: Send
-    ) -> Element:
-        element = self._status(group, message, word, at, send)
+    def _participate(self, account: Account, user: WhatsAppUser, element: Element) -> None:
+        """Have a report name one participant."""
         named, element.contact, shown = self._named(user, *self._rng.choice(_PARTICIPANT_KEYS))
         element.node |= named
         element.sighting = self._in_group(account, shown)
-        return element
 
     def _parts(self, people: list[str]) -> list[list[str]]:
         """All in one, or one by one."""
@@ -293,6 +292,7 @@ class WhatsApp:
         user, number = traffic.world.user(account, person), traffic.world.fresh_number()
         if number is None or traffic.now < user.debut:
             return
+        self._send_direct(account, circle, person)  # reports on it come late, and name the old number
         old_phone, old_id, known = user.phone, user.user_id, user.known_both < traffic.now
         user.phone, user.user_id = number, f"US.{rng.getrandbits(52):016}"
         user.known_both = float("inf")
@@ -305,16 +305,16 @@ class WhatsApp:
     def _announce(self, account: Account, line: str, user: WhatsAppUser, old_phone: str, old_id: str) -> None:
         rng, now = self._rng, self._traffic.now
         truth, number_id = self._direct(account, line, user), account.number_ids[line]
-        stamp = {"timestamp": str(int(now))}
+        stamp: dict[str, Any] = {"timestamp": str(int(now))}
         if rng.random() < 0.85:
-            system = {"type": "user_changed_number", "wa_id": user.phone[1:], "body": "has a new number"}
+            system: Any = {"type": "user_changed_number", "wa_id": user.phone[1:], "body": "has a new number"}
             node = stamp | {"from": old_phone[1:], "id": self._wamid(), "type": "system", "system": system}
             sighting = Sighting(account.name, number_id, old_phone, None, ((old_phone, user.phone),))
             label = Label(truth, PHONE_IN_DOUBT, None, sighting)
             self._post(account, now, [Element("messages", line, node, label, sighting=sighting)])
         if user.style != "phone" and rng.random() < 0.85:
             ids = {"previous": old_id, "current": user.user_id}
-            update = stamp | {"wa_id": user.phone[1:], "detail": "has a new id", "user_id": ids}
+            update: dict[str, Any] = {**stamp, "wa_id": user.phone[1:], "detail": "has a new id", "user_id": ids}
             sighting = Sighting(account.name, number_id, user.phone, user.user_id, ((old_id, user.user_id),))
             label = Label(truth, PHONE_IN_DOUBT, None, sighting)
             element = Element("user_id_update", line, update, label, sighting=sighting)
