@@ -38,11 +38,18 @@ def judged(*published: tuple[Label, str], provisional: str = "", merged: tuple[s
 # --- the run ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [7, 8])
-async def test_traffic_ends_where_it_belongs(redis: Redis, keyspace: Keyspace, seed: int) -> None:
-    """Of some thousand callbacks none is merged wrongly, none split off, and none lost."""
-    settings = Settings(CALLBACKS, seed)
+RUNS = {
+    "everything": Settings(CALLBACKS),
+    "another seed": Settings(CALLBACKS, seed=8),
+    "nothing registered": Settings(CALLBACKS, registrations=False),
+    "phones only": Settings(CALLBACKS, user_ids=False),
+    "neither": Settings(CALLBACKS, registrations=False, user_ids=False),
+}
 
+
+@pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS)
+async def test_traffic_ends_where_it_belongs(redis: Redis, keyspace: Keyspace, settings: Settings) -> None:
+    """Of some thousand callbacks none is merged wrongly, none split off, and none lost."""
     result = await simulate(redis, settings, keyspace)
 
     assert result.verdict.right, "\n".join(report(settings, result))

@@ -134,11 +134,11 @@ class _Run:
         outcomes = await self._store.commit(self._lease.token, self._after, entries)
         self._after = entries[-1].position
         subjects = await self._read()
-        labels: dict[str, tuple[Label | None, Delivery]] = {}
+        labels: dict[tuple[str, str], tuple[Label | None, Delivery]] = {}
         for entry, delivery in zip(entries, batch, strict=True):
             self.callbacks[entry.capture.provider] += 1
             for event, label in self._labelled(entry.parsed, delivery.posting.labels):
-                labels.setdefault(event.id, (label, delivery))
+                labels[entry.position, event.id] = (label, delivery)
         for outcome in outcomes:
             self._judge(outcome, labels, subjects)
 
@@ -178,20 +178,24 @@ class _Run:
             yield event, found[0] if found else None
 
     def _judge(
-        self, outcome: Outcome, labels: dict[str, tuple[Label | None, Delivery]], subjects: dict[str, str]
+        self,
+        outcome: Outcome,
+        labels: dict[tuple[str, str], tuple[Label | None, Delivery]],
+        subjects: dict[str, str],
     ) -> None:
-        event = outcome.parsed
-        if not isinstance(event, Event) or event.id not in labels:
+        event, provider = outcome.parsed, outcome.entry.capture.provider
+        name = (outcome.entry.position, getattr(event, "id", ""))
+        if not isinstance(event, Event) or name not in labels:
             return  # a consequence of another event, or counted as a dead letter
-        provider = outcome.entry.capture.provider
-        label, delivery = labels[event.id]
-        if outcome.sequence == DUPLICATE:
+        label, delivery = labels[name]
+        is_duplicate = outcome.sequence == DUPLICATE
+        if is_duplicate != delivery.repeated:
+            self.judge.unaccounted["taken for a duplicate" if is_duplicate else "published twice"] += 1
+        if is_duplicate:
             self.duplicates[provider] += 1
             return
         self.events[provider] += 1
-        if delivery.repeated:
-            self.judge.unaccounted["published twice"] += 1
-        elif label is not None:
+        if label is not None:
             self.judge.published(label, subjects[event.id])
 
     async def _read(self) -> dict[str, str]:

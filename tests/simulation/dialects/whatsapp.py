@@ -331,8 +331,8 @@ class WhatsApp:
         world.gets(account, place, user)
         circle.people.append(place)
         line = circle.lines[account.name]
-        node = {"from": phone[1:], "from_user_id": user.user_id, "id": self._wamid(), "timestamp": str(int(now))}
-        node |= {"type": "text", "text": {"body": "Hello, I am new here"}}
+        node: dict[str, Any] = {"from": phone[1:], "from_user_id": user.user_id, "id": self._wamid()}
+        node |= {"timestamp": str(int(now)), "type": "text", "text": {"body": "Hello, I am new here"}}
         label, sighting = self._in_direct(account, line, user, (phone, user.user_id), None)
         element = Element("messages", line, node, label, sighting=sighting)
         user.debut = user.known_both = self._post(account, now, [element])
