@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tests.simulation.traffic import Traffic
-from tests.simulation.truth import NO_ID_NO_PEOPLE, REGISTRATION_LOST, SENDS_WITHOUT_ID, Label, Send
+from tests.simulation.truth import NO_ID_NO_PEOPLE, REGISTRATION_LOST, Label, Send
 from tests.simulation.world import Account, Circle, Group
 
 _FREE: Final = "sendblue-free"
@@ -119,12 +119,12 @@ class Sendblue:
         others = [*group.people, *(other for other in group.lines if other != line)]
         free = account.name == _FREE
         response = self._outbound(handle, now, line, others, "QUEUED") | {"message_type": "group"}
-        told = Label(group.label.truth, SENDS_WITHOUT_ID if free else REGISTRATION_LOST, send)
+        told = Label(group.label.truth, REGISTRATION_LOST, send)
         if not free:
             response["group_id"] = group.id
         del response["participants"]
-        sends = () if free else (send,)
-        traffic.register(account, now, response, [("", told if free else group.label)], sends=sends)
+        # Without an id, whom it went to is the whole set.
+        traffic.register(account, now, response, [("", group.label)], sends=(send,))
         with_id = not free and rng.random() < 0.7
         for fate, at in self._fates(now):
             body = self._outbound(handle, at, line, others, fate) | {"message_type": "group"}

@@ -12,13 +12,19 @@ _FINAL: Final = (("Delivered", 0), ("Delivered", 0), ("Delivered", 0), ("Failed"
 
 
 class Batch:
-    """One send of ours to some people; each has a conversation of their own."""
+    """One send of ours, to some people or to a group of Sinch's; each person has a conversation of their own."""
 
-    __slots__ = ("id", "labels", "line", "named", "sends")
+    __slots__ = ("group", "id", "labels", "line", "named", "sends", "to", "whole")
 
-    def __init__(self, batch_id: str, line: str, named: str, labels: dict[str, Label], sends: dict[str, Send]) -> None:
+    def __init__(self, batch_id: str, line: str, named: str, to: list[str]) -> None:
         """`named`: how reports tell the line: `never`, `always`, `at times`, or by the account's `default`."""
-        self.id, self.line, self.named, self.labels, self.sends = batch_id, line, named, labels, sends
+        self.id, self.line, self.named, self.to = batch_id, line, named, to
+        self.labels: dict[str, Label] = {}
+        self.sends = {person: Send() for person in to}
+        #: The group's id and label, if it went to one.
+        self.group: tuple[str, Label] | None = None
+        #: What reports on the batch as a whole are tied to.
+        self.whole = Send()
 
 
 class Sinch:
@@ -28,6 +34,7 @@ class Sinch:
         self._traffic = traffic
         self._rng = traffic.rng
         self._recent: deque[str] = deque(maxlen=50)
+        self._groups: dict[tuple[str, ...], str] = {}
 
     def act(self, account: Account, circle: Circle) -> None:
         """One thing happens: somebody writes, or we send a batch."""
@@ -62,23 +69,26 @@ class Sinch:
     # --- we write ---
 
     def _send(self, account: Account, line: str, people: list[str]) -> None:
-        rng, traffic = self._rng, self._traffic
-        to = people if rng.random() < 0.3 else [rng.choice(people)]
-        batch, surely = self._batch(account, line, to)
-        self._register(account, batch, to, surely=surely)
+        rng, now = self._rng, self._traffic.now
+        to_group = rng.random() < 0.06
+        batch, surely = self._batch(account, line, people if to_group or rng.random() < 0.3 else [rng.choice(people)])
+        if to_group:
+            group = self._groups.setdefault((account.name, *people), self._id())
+            batch.group = (group, self._traffic.world.label(account.name, "group", group))
+        self._register(account, batch, surely=surely)
         self._recent.append(batch.id)
-        draw, now = rng.random(), traffic.now
+        draw = rng.random()
         if draw < 0.12 and batch.named != "always":
-            self._full(account, batch, to, now + 5 + rng.random() * 60)
+            self._full(account, batch, now + 5 + rng.random() * 60)
         elif draw < 0.17:
-            self._summary(account, batch, to, now + 5 + rng.random() * 60)
+            self._summary(account, batch, now + 5 + rng.random() * 60)
         else:
-            for person in to:
+            for person in batch.to:
                 self._reports(account, batch, person, now)
 
     def _batch(self, account: Account, line: str, to: list[str]) -> tuple[Batch, bool]:
         """A batch, and whether it must surely be registered, since else everything would name the default line."""
-        rng, world = self._rng, self._traffic.world
+        rng = self._rng
         default = account.facts.default_line
         surely = False
         if default is None:
@@ -88,16 +98,16 @@ class Sinch:
         else:
             surely = self._traffic.registrations and rng.random() < 0.7
             named = "never" if surely else "always"
-        labels = {person: world.direct(account, line, person) for person in to}
-        return Batch(self._id(), line, named, labels, {person: Send() for person in to}), surely
+        batch = Batch(self._id(), line, named, to)
+        batch.labels = {person: self._traffic.world.direct(account, line, person) for person in to}
+        return batch, surely
 
-    def _register(self, account: Account, batch: Batch, to: list[str], *, surely: bool) -> None:
+    def _register(self, account: Account, batch: Batch, *, surely: bool) -> None:
         """The response. A pool of originators leaves out `from`; a group of Sinch's hides who it goes to."""
-        rng = self._rng
-        pool = batch.named in ("at times", "always") and account.facts.default_line is None
+        pool = batch.named in {"at times", "always"} and account.facts.default_line is None
         body: dict[str, Any] = {
             "id": batch.id,
-            "to": [self._spell(person) for person in to],
+            "to": [self._spell(person) for person in batch.to] if batch.group is None else [batch.group[0]],
             "canceled": False,
             "body": "Seven?",
             "type": "mt_text",
@@ -105,13 +115,14 @@ class Sinch:
         }
         if not pool:
             body["from"] = self._spell(batch.line)
-        labels: list[Named] = [
-            (person, self._told(batch, person, NO_LINE) if pool else batch.labels[person]) for person in to
-        ]
-        if rng.random() < 0.04:
-            body["to"] = [self._id()]
-            labels = [("", None)]
         sends = () if pool else tuple(batch.sends.values())
+        labels: list[Named] = [
+            (person, self._told(batch, person, NO_LINE) if pool else batch.labels[person]) for person in batch.to
+        ]
+        if batch.group is not None:
+            labels = [("", batch.group[1])]
+        if batch.group is not None or not pool:
+            sends = (*sends, batch.whole)
         self._traffic.register(account, self._traffic.now, body, labels, sends=sends, surely=surely)
 
     def _told(self, batch: Batch, person: str, reason: str) -> Label:
@@ -146,29 +157,33 @@ class Sinch:
             else:
                 self._traffic.post(account, at, body, [(person, self._label(batch, person))])
 
-    def _full(self, account: Account, batch: Batch, to: list[str], at: float) -> None:
+    def _full(self, account: Account, batch: Batch, at: float) -> None:
         """Everybody's last state in one report, by status and code."""
         buckets: dict[tuple[str, int], list[str]] = {}
-        for person in to:
+        for person in batch.to:
             buckets.setdefault(self._rng.choice(_FINAL), []).append(person)
-        body = self._batch_report(batch, to, [
+        statuses: list[dict[str, Any]] = [
             {"code": code, "status": word, "count": len(some), "recipients": [self._spell(one) for one in some]}
             for (word, code), some in buckets.items()
-        ])  # fmt: skip
+        ]
         labels = [(person, self._label(batch, person)) for some in buckets.values() for person in some]
-        self._traffic.post(account, at, body, labels)
+        self._traffic.post(account, at, self._batch_report(batch, statuses), labels)
 
-    def _summary(self, account: Account, batch: Batch, to: list[str], at: float) -> None:
-        """Only counts: of a batch to several people it is nobody's conversation."""
-        body = self._batch_report(batch, to, [{"code": 0, "status": "Delivered", "count": len(to)}])
-        truth = batch.labels[to[0]].truth if len(to) == 1 else (account.name, "batch", batch.id)
-        self._traffic.post(account, at, body, [("", Label(truth, WHOLE_BATCH))])
+    def _summary(self, account: Account, batch: Batch, at: float) -> None:
+        """Only counts: the group's or the one person's conversation, if the send says whose; of several, nobody's."""
+        label = Label((account.name, "batch", batch.id), WHOLE_BATCH)
+        if batch.group is not None:
+            label = Label(batch.group[1].truth, REGISTRATION_LOST, batch.whole)
+        elif len(batch.to) == 1:
+            label = Label(batch.labels[batch.to[0]].truth, REGISTRATION_LOST, batch.whole)
+        body = self._batch_report(batch, [{"code": 0, "status": "Delivered", "count": len(batch.to)}])
+        self._traffic.post(account, at, body, [("", label)])
 
-    def _batch_report(self, batch: Batch, to: list[str], statuses: list[dict[str, Any]]) -> dict[str, Any]:
+    def _batch_report(self, batch: Batch, statuses: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "type": "delivery_report_sms",
             "batch_id": batch.id,
-            "total_message_count": len(to),
+            "total_message_count": len(batch.to),
             "statuses": statuses,
         }
 
