@@ -93,20 +93,17 @@ class World:
         def lines(many: int) -> list[str]:
             return [next(self._numbers) for _ in range(many)]
 
-        def account(provider: str, name: str, own: list[str], *told: str, **settings: str | bool) -> Account:
-            return Account(provider, name, own, AccountFacts(lines=told, **settings))  # type: ignore[arg-type]
-
         telnyx, strict, blue, free = lines(3), lines(2), lines(3), lines(2)
         sinch, default, first, second = [*lines(2), _SHORT_CODE], lines(3), lines(2), lines(1)
         return [
-            account("telnyx", "telnyx-main", telnyx, *telnyx[:2]),  # one line is not in the settings
-            account("telnyx", "telnyx-strict", strict, *strict, strict_groups=True),
-            account("sendblue", "sendblue-main", blue, *blue),
-            account("sendblue", "sendblue-free", free),
-            account("sinch", "sinch-main", sinch, *sinch[:2]),
-            account("sinch", "sinch-default", default, default_line=default[0]),
-            account("whatsapp", "whatsapp-main", first, *first),
-            account("whatsapp", "whatsapp-second", second),
+            Account("telnyx", "telnyx-main", telnyx, _own(telnyx[:2])),  # one line is not in the settings
+            Account("telnyx", "telnyx-strict", strict, AccountFacts(lines=tuple(strict), strict_groups=True)),
+            Account("sendblue", "sendblue-main", blue, _own(blue)),
+            Account("sendblue", "sendblue-free", free, _own([])),
+            Account("sinch", "sinch-main", sinch, _own(sinch[:2])),
+            Account("sinch", "sinch-default", default, AccountFacts(default_line=default[0])),
+            Account("whatsapp", "whatsapp-main", first, _own(first)),
+            Account("whatsapp", "whatsapp-second", second, _own([])),
         ]
 
     # --- people ---
@@ -221,3 +218,7 @@ class World:
         if account.provider == "telnyx":
             return self.label(account.name, "set", *sorted((line, person)))
         return self.label(account.name, "direct", line, person)
+
+
+def _own(lines: list[str]) -> AccountFacts:
+    return AccountFacts(lines=tuple(lines))
