@@ -1,0 +1,1 @@
+"""What happens in the world, as each provider's callbacks tell it."""
