@@ -71,7 +71,7 @@ class Acquaintance:
         after = circles.with_tie(before, Tied(order, one, other, personal))
         for known in both:
             if known.root != after.root:
-                self._records.set(scope.user(known.root), Circle(leads_to=after.root))
+                self._records.set(scope.user(known.root), Circle(leads_to=scope.user(after.root)))
         self._keep(scope, before, after)
 
     def untie(self, scope: Scope, one: Address, other: Address) -> None:
@@ -85,7 +85,7 @@ class Acquaintance:
     def _circle(self, scope: Scope, address: Address) -> Circle | None:
         found = self._records.find(Circle, scope.user(address))
         while found is not None and found.leads_to is not None:
-            found = self._records.find(Circle, scope.user(found.leads_to))
+            found = self._records.find(Circle, found.leads_to)
         return found
 
     def _begun(self, scope: Scope, address: Address) -> Circle:

@@ -57,7 +57,8 @@ class Doubtful(msgspec.Struct, frozen=True, array_like=True, order=True):
 class Circle(Record, frozen=True, omit_defaults=True):
     """One circle as Redis keeps it, or the way to it. It stands under its smallest address, the root."""
 
-    leads_to: Address | None = None
+    #: The key of the root's record, where this is the record of another address.
+    leads_to: str | None = None
     members: tuple[Address, ...] = ()
     ties: tuple[Tied, ...] = ()
     sights: tuple[Sight, ...] = ()

@@ -146,10 +146,14 @@ class Clusters:
         affected = set()
         for key, before in self._moved.items():
             after, known = self.survivor(key), self.find(key)
-            if after == before or known is None or (known.unseen and not self.followers(key)):
+            if after == before or known is None or not self._is_known_to_readers(key, known):
                 continue
             affected |= {after, self.survivor(before)} if after == key else {after}
         return {key: self.resolving_to(key) for key in sorted(affected)}
+
+    def _is_known_to_readers(self, key: ConversationKey, known: Conversation) -> bool:
+        """Whether they saw the key; or one that leads to it, whose own moves are not noted as it stays where it is."""
+        return not known.unseen or (known.is_identity and bool(self.followers(key)))
 
     def resolving_to(self, survivor: ConversationKey) -> tuple[ConversationKey, ...]:
         """Every other key that readers know and that resolves to this one."""

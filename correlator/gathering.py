@@ -1,6 +1,6 @@
 """Folds a batch of captures into commits: what each element becomes, cut into script calls. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -62,29 +62,33 @@ class Gathering:
         self._keys = keyspace
         self._scope_of = scope_of
         self._commit = Commit()
-        #: Records that were not read yet. Then nothing that was gathered counts: some elements were passed over.
-        self.missing: set[Name] = set()
+        #: What was gathered so far, in order.
+        self.commits: list[Commit] = []
 
-    def gather(self, entries: Sequence[Entry]) -> list[Commit]:
-        """The commits of a batch, in order."""
-        commits = []
+    def gather(self, entries: Sequence[Entry]) -> Iterator[set[Name]]:
+        """Gather a batch. Gives the names of records that it cannot go on without, each time it wants some."""
         for entry in entries:
             for place, parsed in enumerate(entry.parsed):
                 if self._commit.full:
-                    commits.append(self._cut())
-                try:
-                    self._add(entry, place, parsed)
-                except MissingRecords as missing:  # those of the other elements as well, to read them all at once
-                    self.missing |= missing.names
+                    self._cut()
+                yield from self._until_read(entry, place, parsed)
             self._commit.position = entry.position
         if self._commit.position:
-            commits.append(self._cut())
-        return commits
+            self._cut()
 
-    def _cut(self) -> Commit:
-        commit, self._commit = self._commit, Commit()
-        commit.records = self._ledger.take_writes()
-        return commit
+    def _until_read(self, entry: Entry, place: int, parsed: Parsed) -> Iterator[set[Name]]:
+        while True:
+            try:
+                self._add(entry, place, parsed)
+            except MissingRecords as missing:
+                yield missing.names
+            else:
+                return
+
+    def _cut(self) -> None:
+        self._commit.records = self._ledger.take_writes()
+        self.commits.append(self._commit)
+        self._commit = Commit()
 
     def _add(self, entry: Entry, place: int, parsed: Parsed) -> None:
         """Fold one element into the records, and its envelope into the commit; what it brought about comes first."""

@@ -19,7 +19,7 @@ from correlator.copies import Recent, Telling, saw
 from correlator.groups import Groups
 from correlator.identity import BY_SEND, Decision, identity_key, kind_of, pointer_key
 from correlator.pointers import Claim, claims_of
-from correlator.records import Name, Records, Write
+from correlator.records import MissingRecords, Name, Records, Write
 from correlator.rollup import Rollup
 from schemas.address import Address
 from schemas.events import (
@@ -95,10 +95,21 @@ class Ledger:
     # --- a fact ---
 
     def fold(self, fact: Fact) -> Folded:
-        """Fold one fact in."""
-        scope, event, evidence = fact.scope, fact.event, fact.evidence
+        """Fold one fact in. Raises MissingRecords, having changed nothing, where it wants one that was not read."""
+        try:
+            return self._fold(fact)
+        except MissingRecords:
+            self._records.take_back()
+            raise
+
+    def _begin(self) -> None:
+        self._records.begin()
         self._clusters.forget_moves()
         self._groups.forget_changes()
+
+    def _fold(self, fact: Fact) -> Folded:
+        scope, event, evidence = fact.scope, fact.event, fact.evidence
+        self._begin()
         for one, other in evidence.same_user:
             self._users.tie(scope, fact.order, one, other)
         decision = self._users.decide(scope, event.id, evidence, fact.order)
@@ -207,9 +218,15 @@ class Ledger:
     # --- a person's word ---
 
     def link(self, scope: Scope, linked: Linked, order: Order) -> list[Told]:
-        """Do what a person says is one, or take that back; what readers must be told of it."""
-        self._clusters.forget_moves()
-        self._groups.forget_changes()
+        """Do what a person says is one, or take that back; what readers must be told. Raises as `fold` does."""
+        try:
+            return self._link(scope, linked, order)
+        except MissingRecords:
+            self._records.take_back()
+            raise
+
+    def _link(self, scope: Scope, linked: Linked, order: Order) -> list[Told]:
+        self._begin()
         said = linked.link
         if isinstance(said, Link):
             self._classes.link(scope, said, undone=linked.undone)

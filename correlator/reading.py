@@ -1,22 +1,25 @@
 """Reads the records that decisions are made on, in as few round trips as possible."""
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from redis.asyncio import Redis
 
 from correlator import rollup as rollups
+from correlator.acquaintance import possible_keys
 from correlator.circles import Account, Circle
 from correlator.clusters import Followers
 from correlator.conversation import Conversation
 from correlator.copies import Recent
-from correlator.identity import identity_key, pointer_key
+from correlator.identity import decide, pointer_key
 from correlator.index import record_key
 from correlator.pointers import PointerClass
 from correlator.records import Name, Record, decode
 from correlator.rollup import Rollup
 from correlator.scripts import answer
 from correlator.users import reading
-from schemas.events import Event, Evidence, MessageOutbound, MessageStatus
+from schemas.address import Address
+from schemas.events import Event, Evidence, MessageOutbound, MessageReceived, MessageStatus
 from schemas.ids import Scope
 from schemas.keyspace import Keyspace
 
@@ -41,32 +44,57 @@ def mentioned(name: Name, data: bytes) -> set[Name]:
     record = decode(KINDS[name.kind], data)
     if isinstance(record, Conversation):
         keys = {*record.users, *record.links, *([record.merged_into] if record.merged_into else ())}
-        return {Name(Conversation.__name__, key) for key in keys}
+        return _names(Conversation, keys)
     if isinstance(record, PointerClass):
-        names = {Name(Conversation.__name__, claim.key) for claim in record.claims if claim.key}
-        names |= {Name(Conversation.__name__, key) for key, _ in (*record.wanted, *record.opened)}
-        names |= {Name(PointerClass.__name__, key) for key in (record.leads_to, *record.links) if key}
-        return names | {Name(Rollup.__name__, key) for key in record.members[:1]}
-    if isinstance(record, Account):
-        return {Name(Conversation.__name__, key) for key in record.keywords}
-    return set()
+        claiming = [claim.key for claim in record.claims if claim.key]
+        wanted = [key for key, _ in (*record.wanted, *record.opened)]
+        names = _names(Conversation, (*claiming, *wanted)) | _names(Followers, claiming)
+        names |= _names(PointerClass, (key for key in (record.leads_to, *record.links) if key))
+        return names | _names(Rollup, record.members[:1])
+    if isinstance(record, Circle):
+        return _names(Circle, (record.leads_to,) if record.leads_to else ()) | _names(
+            Conversation, (sight.key for sight in record.sights)
+        )
+    return _names(Conversation, record.keywords) if isinstance(record, Account) else set()
 
 
 def foreseen(scope: Scope, event: Event, evidence: Evidence) -> set[Name]:
     """The records that folding a fact will want, as far as the fact itself tells."""
-    pointers = [pointer_key(scope, pointer) for pointer in evidence.pointers]
-    names = {Name(PointerClass.__name__, key) for key in pointers}
-    for identity in (evidence.identity, evidence.fallback):
-        if identity is not None:
-            names.add(Name(Conversation.__name__, identity_key(scope, identity)))
-        ends = reading(identity, evidence.lines)
-        if ends is not None:
-            names.add(Name(Circle.__name__, scope.user(ends[1])))
-            names.add(Name(Account.__name__, scope.whole_account()))
-    if evidence.identity is None:
-        names |= {Name(Conversation.__name__, key) for key in pointers}
-    names |= {Name(Circle.__name__, scope.user(address)) for tie in evidence.same_user for address in tie}
-    if isinstance(event.body, MessageStatus | MessageOutbound):
+    decision = decide(scope, event.id, evidence)
+    names = _names(PointerClass, decision.pointers) | _names(Conversation, (decision.key,))
+    if decision.fallback is not None:
+        names |= _names(Conversation, (decision.fallback,))
+    names |= _foreseen_people(scope, evidence)
+    body = event.body
+    if isinstance(body, MessageStatus | MessageOutbound):
         about = [pointer_key(scope, pointer) for pointer in rollups.about(evidence).message]
-        names |= {Name(kind.__name__, key) for key in about for kind in (Rollup, PointerClass)}
+        names |= _names(Rollup, (*about, *decision.pointers)) | _names(PointerClass, about)
+        names |= set() if decision.provisional else _names(Followers, (decision.key,))
+    elif isinstance(body, MessageReceived) and decision.kind == "group":
+        names |= _names(Recent, (decision.key,))
     return names
+
+
+def _foreseen_people(scope: Scope, evidence: Evidence) -> set[Name]:
+    ends = reading(evidence.identity or evidence.fallback, evidence.lines)
+    people = {address for tie in evidence.same_user for address in tie}
+    people |= {address for address in (ends and ends[1], evidence.contact) if address}
+    return _names(Circle, map(scope.user, people)) | (_names(Account, (scope.whole_account(),)) if people else set())
+
+
+def anticipated(scope: Scope, evidence: Evidence, known: Mapping[Name, bytes | None]) -> set[Name]:
+    """What folding a fact will want besides, now that some records are known: conversations of a new acquaintance."""
+    new = {address for tie in evidence.same_user for address in tie if known.get(_circle(scope, address)) is None}
+    raw = known.get(Name(Account.__name__, scope.whole_account())) if new else None
+    lines = decode(Account, raw).lines if raw else ()
+    return {
+        name for address in new for line in lines for name in _names(Conversation, possible_keys(scope, line, address))
+    }
+
+
+def _circle(scope: Scope, address: Address) -> Name:
+    return Name(Circle.__name__, scope.user(address))
+
+
+def _names(kind: type[Record], keys: Iterable[str]) -> set[Name]:
+    return {Name(kind.__name__, key) for key in keys}

@@ -1,7 +1,7 @@
 """The records that decisions are made on, as they were read and as they become. Pure.
 
-They are found by name; one that was not read yet is a `MissingRecords`, and the batch is folded anew once it was. So
-nothing is ever guessed, and whoever folds needs not know beforehand what it will want.
+They are found by name; one that was not read yet is a `MissingRecords`: what was begun is taken back, and folded anew
+once it was. So nothing is ever guessed, and whoever folds needs not know beforehand what it will want.
 """
 
 from collections.abc import Iterable, Mapping
@@ -76,6 +76,22 @@ class Records:
         self._written: dict[Name, tuple[bytes, Any]] = {}
         #: Records set since the last commit, and whether they changed.
         self._used: dict[Name, bool] = {}
+        #: What the records set since `begin` were before that, and whether they had been used and changed.
+        self._journal: dict[Name, tuple[Any, bool | None]] = {}
+
+    def begin(self) -> None:
+        """Begin a folding that may have to be taken back."""
+        self._journal = {}
+
+    def take_back(self) -> None:
+        """Undo everything since `begin`."""
+        for name, (record, used) in self._journal.items():
+            self._records[name] = record
+            if used is None:
+                del self._used[name]
+            else:
+                self._used[name] = used
+        self._journal = {}
 
     def find(self, kind: type[_R], key: str) -> _R | None:
         """One record, None where there is none. Raises MissingRecords when nobody read it yet."""
@@ -99,6 +115,7 @@ class Records:
         """Say what a record is from here on; setting what it is already keeps it from expiring."""
         name = Name(type(record).__name__, key)
         before = self.find(type(record), key)
+        self._journal.setdefault(name, (before, self._used.get(name)))
         changed = record is not before and record != before
         self._used[name] = self._used.get(name, False) or changed
         if changed:

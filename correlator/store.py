@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from correlator.gathering import Commit, Entry, Gathering, Publication
 from correlator.index import index_changes, message_term, record_key
 from correlator.ledger import Ledger
-from correlator.reading import foreseen, read
+from correlator.reading import anticipated, foreseen, read
 from correlator.records import Name
 from correlator.scripts import Scripts, answer
 from schemas.callback import Capture
@@ -78,26 +78,21 @@ class Store:
         return self._scopes[name]
 
     async def _decide(self, entries: Sequence[Entry]) -> list[Commit]:
-        """Fold a batch over the records it concerns; when it needs more of them, read those and fold again."""
+        """Fold a batch over the records it concerns, reading what it turns out to want beside what was foreseen."""
         known: dict[Name, bytes | None] = {}
-        wanted = self._foreseen(entries)
-        while True:
-            await read(self._redis, self._keys, known, wanted)
-            gathering = Gathering(Ledger(known), self._keys, self._scope)
-            commits = gathering.gather(entries)
-            if not gathering.missing:
-                return commits
-            wanted = gathering.missing
-
-    def _foreseen(self, entries: Sequence[Entry]) -> set[Name]:
-        """The records that the events of a batch name by themselves."""
-        return {
-            name
+        told = [
+            (self._scope(entry.capture), parsed, parsed.evidence)
             for entry in entries
             for parsed in entry.parsed
             if isinstance(parsed, Event) and parsed.evidence is not None
-            for name in foreseen(self._scope(entry.capture), parsed, parsed.evidence)
-        }
+        ]
+        await read(self._redis, self._keys, known, {name for fact in told for name in foreseen(*fact)})
+        more = {name for scope, _, evidence in told for name in anticipated(scope, evidence, known)}
+        await read(self._redis, self._keys, known, more)
+        gathering = Gathering(Ledger(known), self._keys, self._scope)
+        for missing in gathering.gather(entries):
+            await read(self._redis, self._keys, known, missing)
+        return gathering.commits
 
     # --- writing ---
 

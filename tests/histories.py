@@ -179,15 +179,9 @@ class Book:
         """Fold a batch in, reading what is missing as the store does, and keep what it writes."""
         read: dict[Name, bytes | None] = {}
         wanted = {name for entry in entries if isinstance(entry, Told) for name in foreseen_of(entry)}
-        while True:
-            self._read(read, wanted)
-            ledger = Ledger(read)
-            try:
-                told = [self._fold(ledger, entry, self._position + place) for place, entry in enumerate(entries, 1)]
-            except MissingRecords as missing:
-                wanted = missing.names
-                continue
-            break
+        self._read(read, wanted)
+        ledger = Ledger(read)
+        told = [self._fold(ledger, read, entry, self._position + place) for place, entry in enumerate(entries, 1)]
         self._position += len(entries)
         for name, write in ledger.take_writes().items():
             assert self.records.get(name, b"") == write.expected
@@ -201,13 +195,19 @@ class Book:
             read |= found
             wanted = {other for name, raw in found.items() if raw for other in mentioned(name, raw)} - read.keys()
 
-    def _fold(self, ledger: Ledger, entry: Entry, at: int) -> Any:
-        order = order_of(f"{at}-0", 0)
+    def _fold(self, ledger: Ledger, read: dict[Name, bytes | None], entry: Entry, at: int) -> Any:
+        while True:
+            try:
+                return self._folded(ledger, entry, order_of(f"{at}-0", 0))
+            except MissingRecords as missing:
+                self._read(read, missing.names)
+
+    def _folded(self, ledger: Ledger, entry: Entry, order: int) -> Any:
         if isinstance(entry, Told):
             return ledger.fold(Fact(entry.scope, as_event(entry), entry.evidence, order, 0, 0, frozenset(), 0))
         said = entry.link if isinstance(entry, Unlink) else entry
         scope = said.scope if isinstance(said, Tied) else SCOPE
-        return ledger.link(scope, as_linked(entry, at), order)
+        return ledger.link(scope, as_linked(entry, order), order)
 
     def _note(self, entry: Entry, result: Any) -> None:
         news = result.told if isinstance(result, Folded) else result
