@@ -80,6 +80,17 @@ class Acquaintance:
         if circle is not None:
             self._keep(scope, circle, circles.without_tie(circle, one, other))
 
+    def note_send(self, scope: Scope) -> None:
+        """Note that sends of an account are registered with their lines."""
+        account = self._records.find(Account, scope.whole_account()) or Account()
+        if not account.registers:
+            self._records.set(scope.whole_account(), msgspec.structs.replace(account, registers=True))
+
+    def has_sends(self, scope: Scope) -> bool:
+        """Whether any send of an account was registered with its line."""
+        account = self._records.find(Account, scope.whole_account())
+        return account is not None and account.registers
+
     # --- circles ---
 
     def _circle(self, scope: Scope, address: Address) -> Circle | None:

@@ -80,6 +80,8 @@ class Account(Record, frozen=True, omit_defaults=True):
 
     lines: tuple[Address, ...] = ()
     keywords: dict[str, Keywords] = msgspec.field(default_factory=dict)
+    #: Its sends are registered with us, with the line that each is from.
+    registers: bool = False
 
     @property
     def expires(self) -> bool:

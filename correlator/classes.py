@@ -9,7 +9,7 @@ import msgspec
 
 from correlator.clusters import Clusters, compatible
 from correlator.conversation import Conversation, provisional, redirect, together, unheard_of
-from correlator.identity import BY_HINT, BY_PERSON, Decision
+from correlator.identity import BY_HINT, BY_PERSON, BY_SETTING, Decision
 from correlator.pointers import Claim, PointerClass, joined
 from correlator.records import Records
 from correlator.rollup import Rollup
@@ -85,6 +85,10 @@ class PointerClasses:
         self._open(scope, view, key)
         return key
 
+    def rests_on_setting(self, root: ConversationKey, kind: Kind) -> bool:
+        """Whether nothing better than a setting says where a fact of that kind belongs."""
+        return joined(self._linked(root).values()).strongest(kind) == BY_SETTING
+
     def _open(self, scope: Scope, view: PointerClass, key: ConversationKey) -> None:
         """See that the class's own provisional conversation is there, and that it is among those to be sent on."""
         kind = view.own(scope).get(key)
@@ -121,6 +125,16 @@ class PointerClasses:
         if not before.unseen:
             self._clusters.follow(key, before.merged_into, target)
         self._records.set(key, redirect(before, target, announced=not before.unseen))
+
+    def publish(self, key: ConversationKey) -> None:
+        """Something is published under a provisional key, though it may lead elsewhere: readers must be told where."""
+        known = self._clusters.known(key)
+        if known.unseen and known.merged_into is not None:
+            self._clusters.note(key, before=key)
+            self._records.set(key, msgspec.structs.replace(known, provisional=False, unseen=False))
+            self._clusters.follow(key, None, known.merged_into)
+        else:
+            self._clusters.publish(key)
 
     def _restore(self, key: ConversationKey) -> None:
         """What led a key elsewhere was taken back: it stands for itself again."""

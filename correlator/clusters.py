@@ -133,9 +133,9 @@ class Clusters:
         if target is not None:
             self._records.set(target, Followers(tuple(sorted({*self.followers(target), key}))))
 
-    def note(self, key: ConversationKey) -> None:
-        """Remember where a key resolves to, before that changes."""
-        self._moved.setdefault(key, self.survivor(key))
+    def note(self, key: ConversationKey, before: ConversationKey | None = None) -> None:
+        """Remember where a key resolves to, before that changes; or where readers think it does."""
+        self._moved.setdefault(key, before or self.survivor(key))
 
     def forget_moves(self) -> None:
         """Begin anew."""

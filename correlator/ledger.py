@@ -118,16 +118,45 @@ class Ledger:
         if own is None and root is not None:
             self._users.doubt(scope, evidence, decision, fact.order)
         body, rollup = self._sum_up(fact)
-        if own is None:
+        if evidence.registered and evidence.sent is not None and evidence.sent.line is not None:
+            self._users.note_send(scope)
+        waits = own is None and root is not None and self._may_be_moved(scope, root, decision)
+        if waits:
+            own = decision.key
+        elif own is None:
             served = decision.key if root is None else self._classes.serve(scope, root, decision.kind)
             own = self._clusters.survivor(served)
         body = self._absorb(fact, own, decision, body)
+        if waits:
+            self._classes.publish(own)
         if root is not None:
             self._classes.send_on(scope, root)
         self._groups.hear(scope, own, evidence, fact.at)
-        subject = self._shown(own)
-        copy_of = self._compare(fact, subject)
-        return Folded(subject, self._clusters.view(subject), body, rollup, copy_of, self._told())
+        return self._shown(fact, own, body, rollup, waits=waits)
+
+    def _may_be_moved(self, scope: Scope, root: ConversationKey, decision: Decision) -> bool:
+        """Whether only a setting says where a fact belongs while its send, which knows better, may be on its way.
+
+        Such a fact is published under its provisional key, which can be led elsewhere later. Where no send was ever
+        registered, none is waited for, and the setting's word is as good as any.
+        """
+        return (
+            decision.fallback is not None
+            and self._users.has_sends(scope)
+            and self._classes.rests_on_setting(root, decision.kind)
+        )
+
+    def _shown(
+        self, fact: Fact, own: ConversationKey, body: EventBody, rollup: dict[str, Any] | None, *, waits: bool
+    ) -> Folded:
+        """What a fact belongs to, as subscribers see it; from now on they know its subject."""
+        survivor = self._clusters.survivor(own)
+        view = self._clusters.view(survivor)
+        if waits:
+            return Folded(own, msgspec.structs.replace(view, provisional=True), body, rollup, None, self._told())
+        self._clusters.publish(survivor)
+        copy_of = self._compare(fact, survivor)
+        return Folded(survivor, self._clusters.view(survivor), body, rollup, copy_of, self._told())
 
     def _decided(self, fact: Fact, decision: Decision) -> ConversationKey | None:
         """The key that the fact decides by itself, its record open; None where it decides none."""
@@ -167,12 +196,6 @@ class Ledger:
             after = absorb(before, fact.evidence, fact.lines, fact.at)
         self._records.set(key, after)
         return self._groups.changed(key, before, after, body)
-
-    def _shown(self, own: ConversationKey) -> ConversationKey:
-        """The key that the fact is published under; from now on readers know it."""
-        subject = self._clusters.survivor(own)
-        self._clusters.publish(subject)
-        return subject
 
     # --- its message ---
 

@@ -56,15 +56,22 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
         A claim of the other kind never fits. Without any, it stays provisional under the root. The key is the
         claimant's own: it may have merged.
         """
-        fitting = [claim for claim in self.claims if kind in ("unknown", claim.kind)]
+        fitting = self._fitting(kind)
         if not fitting:
             return provisional_key(scope, self.root, kind)
-        strongest = max(claim.rank for claim in fitting)
+        strongest = self.strongest(kind)
         return min(
             provisional_key(scope, self.root, claim.kind) if claim.key is None else claim.key
             for claim in fitting
             if claim.rank == strongest
         )
+
+    def strongest(self, kind: Kind) -> int | None:
+        """The rank of the claim that serves facts of that kind; None: nothing claims it."""
+        return max((claim.rank for claim in self._fitting(kind)), default=None)
+
+    def _fitting(self, kind: Kind) -> list[Claim]:
+        return [claim for claim in self.claims if kind in ("unknown", claim.kind)]
 
     def own(self, scope: Scope) -> dict[ConversationKey, Kind]:
         """The keys of its own provisional conversations, one for each kind."""
