@@ -228,15 +228,22 @@ class Ledger:
 
     def _compare(self, fact: Fact, subject: ConversationKey) -> EventId | None:
         """Of which event this one is a copy, told to another of our lines in the same group."""
-        body, lines = fact.event.body, fact.evidence.lines
-        in_group = self._clusters.known(subject).kind == "group"
-        if not (isinstance(body, MessageReceived) and in_group and lines and fact.copy_window_milliseconds):
+        body, window = fact.event.body, fact.copy_window_milliseconds
+        if not (isinstance(body, MessageReceived) and window and self._is_seen_by_several(fact, subject)):
             return None
         before = self._records.find(Recent, subject) or Recent()
-        telling = Telling(fact.event.id, lines, fact.received_at)
-        after, copy_of = saw(before, body.message, telling, fact.copy_window_milliseconds)
+        telling = Telling(fact.event.id, fact.evidence.lines, fact.received_at)
+        after, copy_of = saw(before, body.message, telling, window)
         self._records.set(subject, after)
         return copy_of
+
+    def _is_seen_by_several(self, fact: Fact, subject: ConversationKey) -> bool:
+        """Whether more than one of our lines may be told of what is said in a group."""
+        known, identity = self._clusters.known(subject), fact.evidence.identity
+        if known.kind != "group" or not fact.evidence.lines:
+            return False
+        of_one_line = identity is not None and identity.kind == "group" and identity.parts[0] != ""
+        return not of_one_line and len(fact.lines.union(known.lines, fact.evidence.lines)) > 1
 
     # --- a person's word ---
 

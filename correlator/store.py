@@ -136,22 +136,21 @@ class Store:
         entry, event, subject, half, channels = published
         capture = entry.capture
         hashes, remembered = self._memory(capture, event.id)
-        term = _looked_up_by(event, self._scope(capture))
-        [(ids, field), _] = self._keys.identifiers(term, int(capture.received_at.timestamp()))
+        ids, field = self._noted(event, capture)
         keys += [*hashes, self._keys.sequence(subject), ids]
         args += [*remembered, half.head, half.tail, "\n".join(channels)]
-        args += ["0" if isinstance(event.body, Typing) else "1", field if term else "", subject]
+        args += ["0" if isinstance(event.body, Typing) else "1", field, subject]
+
+    def _noted(self, event: Event, capture: Capture) -> tuple[str, bytes]:
+        """Where a person's message can be looked up by its id; messages of ours are found by their pointers."""
+        message: Message | None = getattr(event.body, "message", None)
+        if message is None or message.direction == "outbound" or message.id is None:
+            return self._keys.cursor, b""
+        term = message_term(self._scope(capture).path, message.id)
+        return self._keys.identifiers(term, int(capture.received_at.timestamp()))[0]
 
     def _memory(self, capture: Capture, fact: str) -> tuple[list[str], list[Any]]:
         """Where one fact is remembered, and what the script needs to tell whether it is."""
         digest = blake2b(fact.encode(), digest_size=12).digest()
         seconds, window = int(capture.received_at.timestamp()), capture.facts.dedupe_seconds
         return self._keys.dedupe(digest, seconds, window), [self._keys.dedupe_field(digest), seconds, window]
-
-
-def _looked_up_by(event: Event, scope: Scope) -> str:
-    """The term of a person's message's id; messages of ours are found by what is known of their pointers."""
-    message: Message | None = getattr(event.body, "message", None)
-    if message is None or message.direction == "outbound" or message.id is None:
-        return ""
-    return message_term(scope.path, message.id)

@@ -1,0 +1,282 @@
+"""What growth costs: a commit at a thousand and at a million conversations, and the bytes that each thing keeps.
+
+Two embedded servers, one small and one grown, are committed to in turn, so that what else the machine does hits both.
+The cost of a commit is the processor time of both halves, ours and the server's. Bytes are those of Redis itself
+(MEMORY USAGE, and what a slot of its key table takes), over keys picked at random.
+"""
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from correlator.gathering import Entry
+from correlator.lease import Lease
+from correlator.store import Store
+from receiver.embedded import EmbeddedRedis
+from receiver.redis_client import connect
+from schemas.address import Address
+from schemas.callback import AccountFacts, Capture
+from schemas.events import (
+    Event,
+    EventBody,
+    Evidence,
+    Message,
+    MessageReceived,
+    MessageStatus,
+    Pointer,
+    Status,
+    set_identity,
+)
+from schemas.ids import CaptureId, ConversationKey, Scope, event_id
+from schemas.keyspace import Keyspace
+
+NAMESPACE, ACCOUNT, ID_KEY = "growth", "main", b"growth"
+MONTH = 30 * 86400
+BATCH = 256
+#: Telling processor time takes some of it: a round is this many events of each sort.
+ROUND = 4 * BATCH
+PEOPLE = 4
+SLOT_BYTES = 16
+GROWTH_TARGET = 1.15
+CONVERSATION_TARGET, DEDUPE_TARGET = 1000, 60
+LINE = Address("+15555550100")
+SCOPE = Scope(ID_KEY, NAMESPACE, "telnyx", ACCOUNT)
+BEGAN = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+def people(conversation: int) -> tuple[Address, ...]:
+    """Four people who are together in no other conversation; each number is in a few."""
+    numbers = (conversation * 7919 + place * 104729 for place in range(PEOPLE - 1))
+    own = f"+1666{conversation:08d}"
+    return (Address(own), *(Address(f"+1555{number % 3_000_000 + place:08d}") for place, number in enumerate(numbers)))
+
+
+def told(conversation: int) -> Evidence:
+    """A message among them and our line."""
+    return Evidence(set_identity(frozenset({LINE, *people(conversation)})), lines=(LINE,))
+
+
+def key_of(conversation: int) -> ConversationKey:
+    """The key of a conversation."""
+    identity = told(conversation).identity
+    assert identity is not None
+    return SCOPE.conversation(identity.kind, identity.parts)
+
+
+class Side:
+    """A server with some conversations, and who commits to it."""
+
+    def __init__(self, embedded: EmbeddedRedis) -> None:
+        self.redis: Any = connect(embedded.url, 60.0)
+        self.keys = Keyspace(NAMESPACE)
+        self.store = Store(self.redis, self.keys, ID_KEY, MONTH)
+        self.lease = Lease(self.redis, self.keys, 3600)
+        self.conversations = 0
+        self._count = 0
+        self._pid = embedded.pid
+
+    async def grow(self, conversations: int) -> None:
+        """Have so many conversations, each with one message."""
+        while self.conversations < conversations:
+            some = range(self.conversations, min(conversations, self.conversations + BATCH))
+            await self.commit([self.message(number) for number in some])
+            self.conversations = some.stop
+            if self.conversations % (100 * BATCH) == 0:
+                await self.redis.xtrim(self.keys.events, maxlen=0)
+
+    def message(self, conversation: int) -> Event:
+        """One more message in a conversation."""
+        self._count += 1
+        sender = people(conversation)[0]
+        body = MessageReceived(Message(f"m{self._count}", "inbound", sender, "Seven it is", (), "mms"))
+        return self._event(body, told(conversation))
+
+    def report(self, conversation: int, message: int) -> Event:
+        """A report on a message of ours to a group, for one of its people."""
+        self._count += 1
+        name = f"sent-{message}"
+        body = MessageStatus(
+            Message(name, "outbound", LINE, None, (), "mms"),
+            Status("delivered", final=True, recipient=people(conversation)[self._count % PEOPLE], raw="delivered"),
+        )
+        evidence = told(conversation)
+        named = Evidence(evidence.identity, pointers=(Pointer("message", (name,)),), lines=evidence.lines)
+        return self._event(body, named)
+
+    def _event(self, body: EventBody, evidence: Evidence) -> Event:
+        identifier = event_id("telnyx", ACCOUNT, f"0d7c4fbe-5a0e-4a53-9f6b-{self._count:012d}")
+        return Event(identifier, body, BEGAN, evidence, "message.received", {})
+
+    async def commit(self, events: Sequence[Event]) -> None:
+        """Commit each event as the only one of its capture."""
+        cursor = await self.store.cursor()
+        at = int(cursor.partition("-")[0] or 0)
+        entries = [
+            Entry(f"{at + place}-0", self._capture(at + place), (event,)) for place, event in enumerate(events, 1)
+        ]
+        await self.store.commit(self.lease.token, cursor, entries)
+
+    def _capture(self, number: int) -> Capture:
+        return Capture(
+            id=CaptureId(f"cp_{number:032x}"),
+            kind="callback",
+            provider="telnyx",
+            account=ACCOUNT,
+            received_at=BEGAN + timedelta(milliseconds=number),
+            assurance="signed",
+            headers=(),
+            body=b"",
+            facts=AccountFacts(),
+        )
+
+    def seconds(self) -> float:
+        """Processor time of both halves so far."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        server = (int(fields[11]) + int(fields[12])) / 100
+        return time.process_time() + server
+
+    async def bytes_of(self, names: Sequence[str]) -> int:
+        """What these keys take."""
+        sizes = [await self.redis.memory_usage(name, samples=0) for name in names]
+        return sum(size + SLOT_BYTES for size in sizes if size)
+
+
+class Costs(NamedTuple):
+    """Processor microseconds an event, by round."""
+
+    existing: list[float]
+    new: list[float]
+
+
+async def spend(side: Side, events: Iterator[Event]) -> float:
+    """Commit one round of events; the microseconds that each took."""
+    batches = [[next(events) for _ in range(BATCH)] for _ in range(ROUND // BATCH)]
+    began = side.seconds()
+    for batch in batches:
+        await side.commit(batch)
+    return (side.seconds() - began) / ROUND * 1e6
+
+
+async def compare(small: Side, grown: Side, rounds: int) -> dict[Side, Costs]:
+    """Rounds on either side in turn: messages in conversations picked at random, and in new ones."""
+    costs = {small: Costs([], []), grown: Costs([], [])}
+    chance = random.Random(7)
+    for number in range(rounds + 1):
+        for side in (small, grown):
+            size = side.conversations
+
+            def existing(side: Side = side, size: int = size) -> Iterator[Event]:
+                while True:
+                    yield side.message(chance.randrange(size))
+
+            def new(side: Side = side, at: int = 50_000_000 + number * ROUND) -> Iterator[Event]:
+                for conversation in range(at, at + ROUND):
+                    yield side.message(conversation)
+
+            spent = await spend(side, existing()), await spend(side, new())
+            if number:  # the first one warms up
+                costs[side].existing.append(spent[0])
+                costs[side].new.append(spent[1])
+            await side.redis.xtrim(side.keys.events, maxlen=0)
+    return costs
+
+
+async def conversation_bytes(side: Side, sample: int) -> dict[str, float]:
+    """What one conversation of four people keeps for ever, by what it is."""
+    chance = random.Random(11)
+    picked = [chance.randrange(side.conversations) for _ in range(sample)]
+    records = await side.bytes_of([side.keys.conversation(key_of(number)) for number in picked])
+    counters = await side.bytes_of([side.keys.sequence(key_of(number)) for number in picked])
+    index = [f"{side.keys.prefix}:ix:{bucket:x}" for bucket in range(4096)]
+    return {
+        "record": records / sample,
+        "sequence counter": counters / sample,
+        "look-up by address": await side.bytes_of(index) / side.conversations,
+    }
+
+
+async def dedupe_bytes(side: Side) -> float:
+    """What one entry of de-duplication takes."""
+    names = [name async for name in side.redis.scan_iter(f"{side.keys.prefix}:dd:*", count=10_000)]
+    entries: int = sum([await side.redis.hlen(name) for name in names])
+    return await side.bytes_of(names) / entries
+
+
+async def pointer_bytes(side: Side, messages: int) -> float:
+    """What one message of ours keeps until it expires: pointer and roll-up over its four recipients."""
+    for number in range(messages):
+        await side.commit([side.report(number, number) for _ in range(PEOPLE)])
+    words = ("pt", "ru")
+    found = [[name async for name in side.redis.scan_iter(f"{side.keys.prefix}:{word}:*")] for word in words]
+    return await side.bytes_of([name for names in found for name in names]) / messages
+
+
+async def measure(arguments: argparse.Namespace, small: Side, grown: Side) -> None:
+    """Grow both, compare them, and report."""
+    console = Console(width=110)
+    for side in (small, grown):
+        assert await side.lease.take()
+    await small.grow(1000)
+    await grown.grow(arguments.conversations)
+    kept, kept_early = await conversation_bytes(grown, 2000), await conversation_bytes(small, 1000)
+    dedupe = await dedupe_bytes(grown)
+    costs = await compare(small, grown, arguments.rounds)
+    table = Table(title=f"processor time of a commit, µs an event, at 1,000 and {grown.conversations:,} conversations")
+    for column in ("message in", "at 1,000", f"at {grown.conversations:,}", "ratio", "rounds"):
+        table.add_column(column, justify="left" if column == "message in" else "right")
+    for what, before, after in (
+        ("an old conversation", costs[small].existing, costs[grown].existing),
+        ("a new conversation", costs[small].new, costs[grown].new),
+    ):
+        ratios = [late / early for early, late in zip(before, after, strict=True)]
+        shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
+        table.add_row(what, f"{median(before):.0f}", f"{median(after):.0f}", f"{median(ratios):.2f}", shown)
+    console.print(table)
+    console.print(f"target: at most {GROWTH_TARGET}")
+    parts = ", ".join(f"{what} {size:.0f}" for what, size in kept.items())
+    total = sum(kept.values())
+    console.print(f"bytes for ever per conversation of four: {total:.0f} ({parts}; target {CONVERSATION_TARGET})")
+    console.print(f"  the same at 1,000 conversations: {sum(kept_early.values()):.0f}")
+    console.print(f"bytes per de-duplication entry: {dedupe:.0f} (target {DEDUPE_TARGET})")
+    console.print(f"bytes per message of ours, pointer and roll-up of four: {await pointer_bytes(small, 1000):.0f}")
+
+
+async def run(arguments: argparse.Namespace, servers: Sequence[EmbeddedRedis]) -> None:
+    """Measure over two servers."""
+    sides = [Side(server) for server in servers]
+    try:
+        await measure(arguments, *sides)
+    finally:
+        for side in sides:
+            await side.redis.aclose()
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--conversations", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=9)
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        servers = []
+        for _ in range(2):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="partyline-growth-"))
+            servers.append(stack.enter_context(EmbeddedRedis(Path(folder))))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(arguments, servers))
+
+
+if __name__ == "__main__":
+    main()
