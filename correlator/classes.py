@@ -172,7 +172,7 @@ class PointerClasses:
         for end in (key, *known.links):
             there = self._clusters.find(end)
             if there is not None and there.is_provisional_key:
-                self.send_on(scope, self._claim_by_person(end))
+                self.send_on(scope.of(there.account), self._claim_by_person(end))
 
     def _claim_by_person(self, key: ConversationKey) -> ConversationKey:
         """Have a provisional key's class be claimed by, and linked with, what a person says; the class's root."""

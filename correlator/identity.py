@@ -170,6 +170,8 @@ class Resolution(msgspec.Struct, frozen=True):
 
     #: The surviving key of each fact.
     keys: dict[EventId, ConversationKey]
+    #: The key that each fact wanted by itself: what it resolves from.
+    wanted: dict[EventId, ConversationKey]
     #: The survivors.
     conversations: dict[ConversationKey, Outcome]
     #: Links that rule 6 forbids, as far as they were not taken back.
@@ -191,10 +193,11 @@ def resolve(history: Sequence[Entry]) -> Resolution:
     survivors = board.survivors({decision.key for _, _, decision in findings})
     # A fact that stands twice with unlike evidence is where the stronger evidence puts it.
     findings.sort(key=lambda finding: (-finding.decision.strength, finding.decision.key))
-    keys: dict[EventId, ConversationKey] = {}
+    wanted: dict[EventId, ConversationKey] = {}
     for _, fact, decision in findings:
-        keys.setdefault(fact.id, survivors[decision.key])
-    return Resolution(keys, board.outcomes(survivors), refused)
+        wanted.setdefault(fact.id, decision.key)
+    keys = {fact: survivors[key] for fact, key in wanted.items()}
+    return Resolution(keys, wanted, board.outcomes(survivors), refused)
 
 
 class _Finding(NamedTuple):

@@ -37,6 +37,10 @@ class Scope:
         #: The account as one word: `telnyx/main-telnyx`.
         self.path = f"{provider}/{account}"
 
+    def of(self, path: str) -> "Scope":
+        """The scope of another account of the namespace, by its `path`."""
+        return self if path == self.path else Scope(self._id_key, self.namespace, *path.split("/", 1))
+
     def conversation(self, kind: str, parts: Iterable[str]) -> ConversationKey:
         """The key of the conversation that `kind` and `parts` identify, as `Identity` holds them."""
         return ConversationKey("cv_" + self._derive("cv", self.provider, self.account, kind, *parts))
