@@ -13,6 +13,7 @@ from correlator.copies import Recent
 from correlator.pointers import PointerClass
 from correlator.records import Name, Record, Write
 from correlator.rollup import Rollup
+from schemas.ids import ConversationKey, key_bytes
 from schemas.keyspace import Keyspace
 
 _KEYS: Final[dict[str, Callable[[Keyspace, str], str]]] = {
@@ -72,4 +73,4 @@ def index_changes(keyspace: Keyspace, writes: Mapping[Name, Write]) -> Iterator[
         before, after = terms(write.before), terms(write.after)
         for term in sorted(before ^ after):
             key, prefix = keyspace.index(term)
-            yield IndexChange(key, prefix + name.key.removeprefix("cv_").encode(), term in after)
+            yield IndexChange(key, prefix + key_bytes(ConversationKey(name.key)), term in after)

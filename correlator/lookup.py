@@ -20,12 +20,11 @@ from correlator.scripts import answer
 from schemas.address import Address
 from schemas.envelope import SEQUENCE_DIGITS
 from schemas.events import Pointer
-from schemas.ids import ConversationKey, Scope
+from schemas.ids import ConversationKey, Scope, key_of
 from schemas.keyspace import Keyspace
 
 #: The kinds of pointers that providers make of their ids.
 _KINDS = ("message", "batch", "request")
-_PREFIX = "cv_"
 
 _T = TypeVar("_T")
 
@@ -86,7 +85,7 @@ class Lookup:
         """Keys that stand in the index under a term, or under another one that looks like it."""
         key, prefix = self._keys.index(term)
         members: list[bytes] = await answer(self._redis.zrangebylex(key, b"[" + prefix, b"(" + prefix + b"\xff"))
-        return {ConversationKey(_PREFIX + member[len(prefix) :].decode()) for member in members}
+        return {key_of(member[len(prefix) :]) for member in members}
 
     async def _of_message(self, term: str) -> set[ConversationKey]:
         """The conversation that a person's message was in, as long as its id is kept."""

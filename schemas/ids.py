@@ -5,6 +5,7 @@ written as 26 characters of lower-case base32 without padding. The prefix says w
 conversation, `ac_` an account as a whole, `au_` an audience. Length prefixes keep ("ab", "c") and ("a", "bc") apart.
 """
 
+from base64 import b32decode
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
@@ -17,6 +18,7 @@ CaptureId = NewType("CaptureId", str)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_CONVERSATION = "cv_"
 _MAX_KEY = 64  # BLAKE2b takes no longer key
 _MAX_PART = 160  # longer facts are hashed, so that an event id stays readable and bounded
 
@@ -43,7 +45,7 @@ class Scope:
 
     def conversation(self, kind: str, parts: Iterable[str]) -> ConversationKey:
         """The key of the conversation that `kind` and `parts` identify, as `Identity` holds them."""
-        return ConversationKey("cv_" + self._derive("cv", self.provider, self.account, kind, *parts))
+        return ConversationKey(_CONVERSATION + self._derive("cv", self.provider, self.account, kind, *parts))
 
     def whole_account(self) -> ConversationKey:
         """The subject of events that concern the account as a whole."""
@@ -85,6 +87,16 @@ def base32(data: bytes) -> str:
     pairs = -(-digits // 2)
     number = int.from_bytes(data, "big") << (pairs * 10 - bits)
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(pairs * 10 - 10, -1, -10)])[:digits]
+
+
+def key_bytes(key: ConversationKey) -> bytes:
+    """The sixteen bytes that a conversation key writes as text."""
+    return b32decode(key.removeprefix(_CONVERSATION).upper() + "======")
+
+
+def key_of(data: bytes) -> ConversationKey:
+    """The conversation key of sixteen bytes."""
+    return ConversationKey(_CONVERSATION + base32(data))
 
 
 def event_id(provider: str, account: str, *fact: str | None) -> EventId:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from correlator.keys import Keys
+from schemas.address import AddressError
 from schemas.ids import Scope
 
 _PAGE = Path(__file__).parent.parent / "correlator" / "README.md"
@@ -52,3 +54,27 @@ def test_our_own_derivation_makes_the_vector(id_key: str, tag: str, parts: list[
         made = scope.whole_account() if tag == "ac" else scope.audience(parts[1:])
 
     assert made == key
+
+
+def test_a_sender_can_know_a_key_beforehand() -> None:
+    """The library's own functions make the keys of the page, whatever way the addresses are written."""
+    telnyx = Keys("demo", "telnyx", "main", "a key")
+    whatsapp = Keys("demo", "whatsapp", "main", "a key")
+
+    assert telnyx.of_set("(555) 555-0122", "15555550100", "+1 555 555 0111") == "cv_6dkxmlo4gjdmctwo23a7nkvibu"
+    assert telnyx.of_set("+15555550100", "+15555550111") == "cv_hhpu4jpovx5ww6a5ccoufdazdm"
+    assert Keys("demo", "telnyx", "main").of_set("+15555550100", "+15555550111") == "cv_nwwln2ea3c6yhd7d26jcftay2q"
+    assert Keys("demo", "sendblue", "main", "a key").of_group("sb_group_1") == "cv_vudthtpg5ro2hoyrwjcm7qrzae"
+    assert Keys("demo", "sinch", "main", "a key").of_pair("15555550111", "+15555550100") == (
+        "cv_tdohihqfddumamv5zqitebrerq"
+    )
+    assert whatsapp.of_user("555000000000001", "US.1234") == "cv_akks354x7jnoja6luxaew6x5qy"
+    assert whatsapp.of_pair("whatsapp:555000000000001", "+15555550111") == Scope(
+        b"a key", "demo", "whatsapp", "main"
+    ).conversation("pair", ("+15555550111", "whatsapp:555000000000001"))
+
+
+def test_a_key_is_not_made_of_nothing() -> None:
+    """An address without anything in it is refused: it must not silently vanish from a set."""
+    with pytest.raises(AddressError):
+        Keys("demo", "telnyx", "main").of_set("+15555550100", " ")

@@ -550,17 +550,21 @@ def _sent_message(payloads: list[Node], request: Node, parties: Parties, name: s
 
 
 def _sent_evidence(payloads: list[Node], parties: Parties, *, grouped: bool) -> Evidence:
-    """A send names everybody, so its set is complete, also with one recipient."""
+    """A send names everybody, so its set is complete, also with one recipient.
+
+    Not so one record of a group send by itself, which `GET /v2/messages/{id}` gives: it names one of its recipients.
+    """
     names = dict.fromkeys(payload.text(key) for key in ("id", "group_message_id") for payload in payloads)
     pointers = tuple(Pointer("message", (name,)) for name in names if name is not None)
-    identity = _identity(parties)
+    whole = _is_several(parties) or payloads[0].text("group_message_id") is None
+    identity = _identity(parties) if whole else None
     return Evidence(
         identity=identity,
         pointers=pointers,
         kind="group" if identity is None and grouped else "unknown",
         lines=tuple(dict.fromkeys(party.address for party in parties.senders if party.address is not None)),
         registered=True,
-        sent=Sent(message=pointers, recipients=_sent_to(parties)),
+        sent=Sent(message=pointers, recipients=_sent_to(parties) if whole else None),
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +48,8 @@ BATCH = 256
 #: Telling processor time takes some of it: a round is this many events of each sort.
 ROUND = 4 * BATCH
 PEOPLE = 4
+#: Conversations that messages come in at one time: as many on either side, so that only what lies beside them grows.
+ACTIVE = 1000
 SLOT_BYTES = 16
 GROWTH_TARGET = 1.15
 CONVERSATION_TARGET, DEDUPE_TARGET = 1000, 60
@@ -141,11 +143,10 @@ class Side:
             facts=AccountFacts(),
         )
 
-    def seconds(self) -> float:
-        """Processor time of both halves so far."""
-        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
-        server = (int(fields[11]) + int(fields[12])) / 100
-        return time.process_time() + server
+    def seconds(self) -> tuple[float, float]:
+        """Processor time so far: ours, and the server's."""
+        ours, _ = Path(f"/proc/{self._pid}/schedstat").read_text().split()[:2]
+        return time.process_time(), int(ours) / 1e9
 
     async def bytes_of(self, names: Sequence[str]) -> int:
         """What these keys take."""
@@ -156,39 +157,37 @@ class Side:
 class Costs(NamedTuple):
     """Processor microseconds an event, by round."""
 
-    existing: list[float]
+    active: list[float]
+    any: list[float]
     new: list[float]
 
 
-async def spend(side: Side, events: Iterator[Event]) -> float:
-    """Commit one round of events; the microseconds that each took."""
-    batches = [[next(events) for _ in range(BATCH)] for _ in range(ROUND // BATCH)]
+async def spend(side: Side, conversations: Sequence[int]) -> float:
+    """Commit one round of messages; the microseconds that each took."""
+    events = [side.message(conversation) for conversation in conversations]
     began = side.seconds()
-    for batch in batches:
-        await side.commit(batch)
-    return (side.seconds() - began) / ROUND * 1e6
+    for at in range(0, len(events), BATCH):
+        await side.commit(events[at : at + BATCH])
+    return sum(after - before for before, after in zip(began, side.seconds(), strict=True)) / ROUND * 1e6
 
 
 async def compare(small: Side, grown: Side, rounds: int) -> dict[Side, Costs]:
-    """Rounds on either side in turn: messages in conversations picked at random, and in new ones."""
-    costs = {small: Costs([], []), grown: Costs([], [])}
+    """Rounds on either side in turn: messages in conversations that are active, in any, and in new ones."""
+    costs = {side: Costs([], [], []) for side in (small, grown)}
     chance = random.Random(7)
+    active = {side: chance.sample(range(side.conversations), ACTIVE) for side in costs}
     for number in range(rounds + 1):
-        for side in (small, grown):
-            size = side.conversations
-
-            def existing(side: Side = side, size: int = size) -> Iterator[Event]:
-                while True:
-                    yield side.message(chance.randrange(size))
-
-            def new(side: Side = side, at: int = 50_000_000 + number * ROUND) -> Iterator[Event]:
-                for conversation in range(at, at + ROUND):
-                    yield side.message(conversation)
-
-            spent = await spend(side, existing()), await spend(side, new())
-            if number:  # the first one warms up
-                costs[side].existing.append(spent[0])
-                costs[side].new.append(spent[1])
+        for side, spent in costs.items():
+            new = range(50_000_000 + number * ROUND, 50_000_000 + (number + 1) * ROUND)
+            picked = (
+                [chance.choice(active[side]) for _ in range(ROUND)],
+                [chance.randrange(side.conversations) for _ in range(ROUND)],
+                new,
+            )
+            for found, conversations in zip(spent, picked, strict=True):
+                cost = await spend(side, conversations)
+                if number:  # the first one warms up
+                    found.append(cost)
             await side.redis.xtrim(side.keys.events, maxlen=0)
     return costs
 
@@ -199,7 +198,7 @@ async def conversation_bytes(side: Side, sample: int) -> dict[str, float]:
     picked = [chance.randrange(side.conversations) for _ in range(sample)]
     records = await side.bytes_of([side.keys.conversation(key_of(number)) for number in picked])
     counters = await side.bytes_of([side.keys.sequence(key_of(number)) for number in picked])
-    index = [f"{side.keys.prefix}:ix:{bucket:x}" for bucket in range(4096)]
+    index = [f"{side.keys.prefix}:ix:{bucket:x}" for bucket in range(65536)]
     return {
         "record": records / sample,
         "sequence counter": counters / sample,
@@ -236,10 +235,8 @@ async def measure(arguments: argparse.Namespace, small: Side, grown: Side) -> No
     table = Table(title=f"processor time of a commit, µs an event, at 1,000 and {grown.conversations:,} conversations")
     for column in ("message in", "at 1,000", f"at {grown.conversations:,}", "ratio", "rounds"):
         table.add_column(column, justify="left" if column == "message in" else "right")
-    for what, before, after in (
-        ("an old conversation", costs[small].existing, costs[grown].existing),
-        ("a new conversation", costs[small].new, costs[grown].new),
-    ):
+    names = (f"one of {ACTIVE:,} active ones", "any old one", "a new one")
+    for what, before, after in zip(names, costs[small], costs[grown], strict=True):
         ratios = [late / early for early, late in zip(before, after, strict=True)]
         shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
         table.add_row(what, f"{median(before):.0f}", f"{median(after):.0f}", f"{median(ratios):.2f}", shown)
