@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench lock clean
+.PHONY: help install run test test-deep check format bench lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -23,6 +23,11 @@ run: install ## start the receiver (without a partyline.toml: try it out)
 test: install ## run the whole test suite against a real Redis it starts itself
 	$(BIN)/python -m pytest -q
 
+test-deep: install ## thousands of random histories, a thousand new groups under zombies, a million simulated callbacks
+	PARTYLINE_HYPOTHESIS=deep PARTYLINE_HISTORIES=5000 PARTYLINE_FIRST_GROUPS=1000 $(BIN)/python -m pytest -q --timeout=3600 \
+		tests/test_history.py tests/test_ledger.py tests/test_merging.py tests/test_first_callbacks.py
+	$(BIN)/python -m tests.simulation --callbacks 1000000 --seed 7
+
 check: install ## lint, formatting, strict types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,8 +38,9 @@ format: install ## bring the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## measure against the floor: bare Starlette that only verifies
+bench: install ## measure against the floor (bare Starlette that only verifies), and what growth costs
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.growth
 
 lock: install ## resolve the dependencies anew and write requirements.lock
 	$(BIN)/python -m pip install --quiet uv

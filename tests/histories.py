@@ -1,5 +1,6 @@
 """Random histories over few people, lines and ids, so that they meet; and a book that folds them as the store does."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -67,6 +68,11 @@ TIES = [*SOUND_TIES, (ANN, NEW_ID), (BEN, ANN_ID)]
 _POINTERS = st.lists(st.sampled_from("abcde"), max_size=3, unique=True)
 _KINDS: list[Kind] = ["unknown", "unknown", "direct", "group"]
 _STATES: list[State] = ["queued", "sent", "delivered", "read", "failed"]
+
+
+def examples(usual: int) -> int:
+    """How many examples a test looks at: thousands in `make test-deep`."""
+    return 5000 if os.environ.get("PARTYLINE_HYPOTHESIS") == "deep" else usual
 
 
 def pointer(*parts: str) -> Pointer:

@@ -10,7 +10,7 @@ from correlator.pointers import PointerClass
 from correlator.records import decode
 from schemas.events import Evidence, Link, Pointer, Tie
 from schemas.ids import ConversationKey, EventId
-from tests.histories import SCOPE, SOUND_TIES, TIES, Book, facts, possible_keys
+from tests.histories import SCOPE, SOUND_TIES, TIES, Book, examples, facts, possible_keys
 
 
 def fed(history: Sequence[Entry], data: st.DataObject) -> Book:
@@ -28,7 +28,7 @@ def ends(book: Book, resolution: Resolution) -> dict[EventId, ConversationKey]:
     return {fact: book.survivor(key) for fact, key in resolution.wanted.items()}
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(300))
 @given(history=facts(SOUND_TIES), data=st.data())
 def test_in_any_order_and_batches_each_fact_ends_where_the_rule_book_says(
     history: list[Fact], data: st.DataObject
@@ -42,7 +42,7 @@ def test_in_any_order_and_batches_each_fact_ends_where_the_rule_book_says(
     assert ends(book, resolution) == resolution.keys
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(300))
 @given(history=facts(TIES), data=st.data())
 def test_with_recycled_phones_the_order_of_arrival_decides_as_the_rule_book_says(
     history: list[Fact], data: st.DataObject
@@ -71,7 +71,7 @@ def with_links(draw: st.DrawFn) -> list[Entry]:
     return made
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(300))
 @given(history=with_links(), data=st.data())
 def test_links_of_a_person_count_wherever_they_stand(history: list[Entry], data: st.DataObject) -> None:
     """Links and ties come before, between or after the facts: each key resolves as the oracle says."""
@@ -82,7 +82,7 @@ def test_links_of_a_person_count_wherever_they_stand(history: list[Entry], data:
     assert ends(book, resolution) == resolution.keys
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(300))
 @given(history=with_links(), data=st.data())
 def test_a_link_taken_back_is_as_if_it_had_never_been(history: list[Entry], data: st.DataObject) -> None:
     """After any of the links and ties is undone, each key resolves as if it had not been said."""
@@ -95,7 +95,7 @@ def test_a_link_taken_back_is_as_if_it_had_never_been(history: list[Entry], data
     assert ends(book, resolution) == resolution.keys
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(300))
 @given(history=with_links(), data=st.data())
 def test_readers_know_where_each_key_leads(history: list[Entry], data: st.DataObject) -> None:
     """A reader who keeps every merged event takes the subject of each event for the conversation that it ended in."""
