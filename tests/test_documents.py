@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.rollup import Rollup
 from correlator.store import Store
 from receiver import metrics
 from receiver.app import WEBHOOK_ROUTES, Front, make_app
@@ -127,7 +128,7 @@ def test_the_readme_shows_every_command() -> None:
 @pytest.mark.parametrize(("document", "words"), [*command_lines("make")], ids=name_of)
 def test_a_make_target_in_a_document_exists(document: Path, words: list[str]) -> None:
     """Every `make …` in a document is a target of the Makefile."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
     assert set(words) - targets == set(), document
 
@@ -399,9 +400,18 @@ async def test_the_event_in_the_readme_looks_like_a_real_one(redis: Redis, keysp
     """The README's event has the members of one that was really published, in that order."""
     await publish(redis, keyspace, "1")
     _, real = (await stream(redis, keyspace))[0]
-    (shown,) = blocks(README, "json")
+    shown, _ = blocks(README, "json")
 
     assert _shape(real) == _shape(orjson.loads(shown))
+
+
+def test_the_rollup_in_the_readme_has_every_member() -> None:
+    """The README's roll-up has the members of a real one, in that order, and its numbers add up."""
+    _, shown = blocks(README, "json")
+    rollup = orjson.loads(shown)
+
+    assert list(rollup) == list(Rollup().show())
+    assert sum(rollup[state] for state in STATES) == rollup["recipients"]
 
 
 def _shape(value: Any, path: str = "") -> list[str]:
