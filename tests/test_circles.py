@@ -201,9 +201,8 @@ def test_a_persons_tie_that_made_a_doubt_frees_when_taken_back() -> None:
 def test_what_waits_for_over_a_month_is_let_go() -> None:
     """A phone can be in doubt for good, and a record must not grow for ever; the bound is the log's own time."""
     start = 1_800_000_000_000
-    first, day_30, after_30 = (
-        fact(order_of(f"{start + milliseconds}-0", 0)) for milliseconds in (0, 30 * DAY_MILLISECONDS - 1, 30 * DAY_MILLISECONDS)
-    )  # fmt: skip
+    month = 30 * DAY_MILLISECONDS
+    first, day_30, after_30 = (fact(order_of(f"{start + later}-0", 0)) for later in (0, month - 1, month))
     known = with_doubtful(circle(Tied(1, ANN, ANN_ID), Tied(5, ANN, BOB_ID)), first)
 
     assert with_doubtful(known, day_30).doubtful == (first, day_30)

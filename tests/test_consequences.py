@@ -1,16 +1,25 @@
 """What follows from a fact besides itself, as readers get it: merges, links, roll-ups, stale reports, copies."""
 
+from collections.abc import Sequence
 from itertools import permutations
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from correlator.gathering import order_of
+from correlator.ledger import Fact, Folded, Ledger
 from correlator.lookup import Lookup
+from correlator.records import MissingRecords, Name
 from schemas.address import Address
 from schemas.callback import AccountFacts
+from schemas.clock import unix_milliseconds
 from schemas.events import (
+    STATES,
+    ConversationMembers,
     Event,
     Evidence,
     Identity,
@@ -30,7 +39,7 @@ from schemas.events import (
     set_identity,
     user_identity,
 )
-from schemas.ids import ConversationKey, EventId
+from schemas.ids import ConversationKey, EventId, Scope
 from schemas.keyspace import Keyspace
 from tests.engine import ANN, BOB, CAT, ID_KEY, LINE, LINE_2, Engine, event, key, message, overhearing, pair, started
 
@@ -88,7 +97,7 @@ async def resolved(engine: Engine, found: str) -> str | None:
     """What a key resolves to, as somebody who looks it up is told."""
     lookup = Lookup(engine.redis, engine.keyspace, ID_KEY)
     answer = await lookup.conversation(ConversationKey(found))
-    return answer and answer["key"]
+    return None if answer is None else str(answer["key"])
 
 
 # --- users ---
@@ -515,3 +524,99 @@ async def test_what_came_before_publishes_nothing_new(engine: Engine) -> None:
 
     assert heard == []
     assert await engine.raw_events() == before
+
+
+# --- in any order ---
+
+
+def folded(history: Sequence[Event]) -> list[Folded]:
+    """What each fact of a history comes to, folded in one after the other."""
+    scope, read = Scope(ID_KEY, "demo", "telnyx", "main"), dict[Name, bytes | None]()
+    while True:
+        ledger = Ledger(read)
+        try:
+            return [ledger.fold(_fact(scope, item, number)) for number, item in enumerate(history, 1)]
+        except MissingRecords as missing:
+            read |= dict.fromkeys(missing.names)
+
+
+def _fact(scope: Scope, item: Event, number: int) -> Fact:
+    assert item.evidence is not None
+    assert item.occurred_at is not None
+    at = unix_milliseconds(item.occurred_at)
+    return Fact(scope, item, item.evidence, order_of(f"{number}-0", 0), at, at, frozenset(), 0)
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> list[Event]:
+    """Reports and sends that name any of three ids, alone or together, and some of three people."""
+    made = []
+    for number in range(draw(st.integers(1, 7))):
+        ids = draw(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=2, unique=True))
+        told = draw(st.sampled_from([None, (ANN, BOB), (ANN, BOB, CAT)]))
+        message = tuple(Pointer("message", (word,)) for word in ids)
+        evidence = pointed(*ids, sent=Sent(message, recipients=told) if told else None)
+        recipient = draw(st.sampled_from([None, ANN, BOB, CAT]))
+        state: State = draw(st.sampled_from(get_args(State)))
+        made.append(report(f"r{number}", evidence, state, recipient, final=STATES.index(state) > 1))
+    return made
+
+
+@given(history=reports(), data=st.data())
+def test_in_any_order_each_id_ends_with_the_same_roll_up(history: list[Event], data: st.DataObject) -> None:
+    """Whatever ids turn out to be of one message, and when: the reports on all of them are counted together."""
+    again = data.draw(st.lists(st.sampled_from(history), max_size=3))
+    order = data.draw(st.permutations([*history, *again]))
+    last = [report(f"last {word}", pointed(word), "queued", final=False) for word in "abc"]
+
+    assert [one.rollup for one in folded([*history, *last])[-3:]] == [
+        one.rollup for one in folded([*order, *last])[-3:]
+    ]
+
+
+@st.composite
+def lists(draw: st.DrawFn, *more: Address) -> list[Event]:
+    """Lists of a group's members, by its messages or by reports on its batches; who writes, joins or leaves."""
+    club, made = group_identity("", "club"), list[Event]()
+    for number in range(draw(st.integers(1, 7))):
+        people = tuple(draw(st.lists(st.sampled_from([ANN, BOB, CAT, *more]), min_size=1, max_size=3, unique=True)))
+        at, batch = draw(st.integers(0, 4)), Pointer("batch", (draw(st.sampled_from("xy")),))
+        by_group = [
+            Evidence(club, listed=(LINE, *people), lines=(LINE,)),
+            Evidence(club, joined=people, same_user=tuple((ANN, one) for one in more if draw(st.booleans()))),
+            Evidence(club, left=people),
+        ]
+        place = Pointer("batch", (*batch.parts, people[0]))
+        by_batch = [
+            Evidence(club, pointers=(batch,), registered=True, sent=Sent((batch,), group=club), lines=(LINE,)),
+            Evidence(contact=people[0], pointers=(place,), kind="direct", sent=Sent((batch,), recipients=people)),
+        ]
+        made.append(report(f"f{number}", draw(st.sampled_from([*by_group, *by_batch])), recipient=people[0], at=at))
+    return made
+
+
+@given(history=lists(ANN_ID), data=st.data())
+def test_in_any_order_a_group_ends_with_the_same_members(history: list[Event], data: st.DataObject) -> None:
+    """Lists, deltas, sends and full reports in any order, any of them again: the same people in the end."""
+    again = data.draw(st.lists(st.sampled_from(history), max_size=3))
+    order = data.draw(st.permutations([*history, *again]))
+    last = event("last", Evidence(group_identity("", "club")), at_seconds=9)
+
+    assert folded([*order, last])[-1].conversation.people == folded([*history, last])[-1].conversation.people
+
+
+@given(history=lists())
+def test_changes_of_members_add_up(history: list[Event]) -> None:
+    """From the first complete list on, who follows the changes knows at each point who is in the group."""
+    last = event("last", Evidence(group_identity("", "club")), at_seconds=9)
+    known: set[Address] | None = None
+    for number in range(len(history) + 1):
+        now = folded([*history[:number], last])[-1].conversation
+        changes = [told.body for told in folded(history[:number])[-1].told] if number else []
+        for change in changes:
+            assert isinstance(change, ConversationMembers)
+            known = (known or set()) - set(change.members.removed) | set(change.members.added)
+        if known is not None:
+            assert known == set(now.people or ())
+        elif now.roster.complete:
+            known = set(now.people or ())

@@ -43,7 +43,7 @@ def tell(known: Recent, told: Told, window: int = WINDOW) -> tuple[Recent, Event
 
 def copies(callbacks: Iterable[Told], window: int = WINDOW) -> list[str | None]:
     """Of each callback, the event that it is a copy of."""
-    known, found = Recent(), []
+    known, found = Recent(), list[str | None]()
     for told in callbacks:
         known, copy_of = tell(known, told, window)
         found.append(copy_of)

@@ -497,7 +497,7 @@ def _message() -> Message:
 
 @pytest.mark.parametrize("sent_first", [True, False])
 async def test_a_full_report_tells_the_members_of_a_group(engine: Engine, *, sent_first: bool) -> None:
-    """The batch went to that group alone, so its recipients are the group's members, in whichever order that is told."""
+    """The batch went to that group alone, so its recipients are the group's members, whichever is told first."""
     report = batch_reported("report", ANN, (ANN, BOB))
     for item in (batch_sent(), report) if sent_first else (report, batch_sent()):
         await engine.feed(item)

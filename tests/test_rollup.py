@@ -1,6 +1,7 @@
 """What became of a message of ours: each recipient once, at the highest state known, in whatever order it was told."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple, cast
 
 import msgspec
@@ -65,10 +66,12 @@ def fact(text: str) -> Fact:
     if who == "all":
         return Fact(Sent(MESSAGE), reported(said))
     if who == "count":
-        tally = tuple((cast("State", state), int(number)) for state, number in (pair.split("=") for pair in said.split()))
+        tally = tuple(
+            (cast("State", state), int(number)) for state, number in (pair.split("=") for pair in said.split())
+        )
         return Fact(Sent(MESSAGE, tally=tally), reported(tally[0][0]))
     people = [NAMES[name] for name in who]
-    return Fact(Sent(MESSAGE), reported(said, people[-1]), ties=tuple(zip(people, people[1:], strict=False)))
+    return Fact(Sent(MESSAGE), reported(said, people[-1]), ties=tuple(pairwise(people)))
 
 
 def fold(known: Rollup, news: Fact) -> Rollup:
@@ -161,7 +164,9 @@ def test_a_report_on_the_whole_message_counts_for_everybody(history: list[str], 
         pytest.param(["count delivered=2", "count delivered=2"], "?: delivered 2 settled", id="told twice"),
         pytest.param(["count delivered=1", "count delivered=2"], "?: delivered 2 settled", id="more by now"),
         pytest.param(["count delivered=2", "A delivered"], "?: delivered 2 settled", id="one of them by name"),
-        pytest.param(["count sent=1", "A delivered", "B sent"], "?: sent 1 delivered 1", id="more by name than counted"),
+        pytest.param(
+            ["count sent=1", "A delivered", "B sent"], "?: sent 1 delivered 1", id="more by name than counted"
+        ),
     ],
 )
 def test_counts_without_names_stand_as_they_were_told(history: list[str], shown: str) -> None:
@@ -179,7 +184,7 @@ def test_late_reports_by_name_do_not_take_back_what_was_counted() -> None:
     assert summary(after(facts)) == "2: delivered 2 settled"
 
 
-@pytest.mark.parametrize(("lower", "higher"), [*zip(STATES, STATES[1:], strict=False), ("cancelled", "failed")])
+@pytest.mark.parametrize(("lower", "higher"), [*pairwise(STATES), ("cancelled", "failed")])
 def test_of_two_states_the_one_that_stands_later_in_the_contract_holds(lower: str, higher: str) -> None:
     """Queued < sent < unknown < cancelled < expired < failed < delivered < read, in whatever order they come."""
     one, other = fact(f"A {lower}"), fact(f"A {higher}")

@@ -35,14 +35,10 @@ NEW = Address("+15555550119")
             {ANN: ANN, ANN_ID: ANN, ANN_NEW_ID: ANN},
             id="one phone with two ids that are tied",
         ),
-        pytest.param(
-            [(ANN, ANN_ID), (BOB, BOB_ID)], {ANN: ANN, ANN_ID: ANN, BOB: BOB, BOB_ID: BOB}, id="two people"
-        ),
+        pytest.param([(ANN, ANN_ID), (BOB, BOB_ID)], {ANN: ANN, ANN_ID: ANN, BOB: BOB, BOB_ID: BOB}, id="two people"),
     ],
 )
-def test_one_address_is_shown_for_each_user(
-    ties: list[tuple[Address, Address]], faces: dict[Address, Address]
-) -> None:
+def test_one_address_is_shown_for_each_user(ties: list[tuple[Address, Address]], faces: dict[Address, Address]) -> None:
     """The phone is shown where there is one, and the newer one where it changed."""
     assert all(shown(list(order)) == faces for order in permutations(ties))
 
@@ -62,7 +58,9 @@ def test_a_recycled_phone_hides_nobody_who_has_another_phone() -> None:
 
 
 _ADDRESSES = [ANN, BOB, NEW, ANN_ID, ANN_NEW_ID, BOB_ID]
-_TIES = st.lists(st.tuples(st.sampled_from(_ADDRESSES), st.sampled_from(_ADDRESSES)).filter(lambda tie: tie[0] != tie[1]))
+_TIES = st.lists(
+    st.tuples(st.sampled_from(_ADDRESSES), st.sampled_from(_ADDRESSES)).filter(lambda tie: tie[0] != tie[1])
+)
 
 
 @given(ties=_TIES, data=st.data())
