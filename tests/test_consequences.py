@@ -609,14 +609,13 @@ def test_in_any_order_a_group_ends_with_the_same_members(history: list[Event], d
 def test_changes_of_members_add_up(history: list[Event]) -> None:
     """From the first complete list on, who follows the changes knows at each point who is in the group."""
     last = event("last", Evidence(group_identity("", "club")), at_seconds=9)
-    known: set[Address] | None = None
-    for number in range(len(history) + 1):
+    before = folded([last])[-1].conversation
+    for number in range(1, len(history) + 1):
         now = folded([*history[:number], last])[-1].conversation
-        changes = [told.body for told in folded(history[:number])[-1].told] if number else []
-        for change in changes:
-            assert isinstance(change, ConversationMembers)
-            known = (known or set()) - set(change.members.removed) | set(change.members.added)
-        if known is not None:
+        known = set(before.people or ())
+        for told in folded(history[:number])[-1].told:
+            assert isinstance(told.body, ConversationMembers)
+            known = known.difference(told.body.members.removed).union(told.body.members.added)
+        if before.roster.complete:
             assert known == set(now.people or ())
-        elif now.roster.complete:
-            known = set(now.people or ())
+        before = now

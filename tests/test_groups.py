@@ -547,6 +547,16 @@ async def test_the_report_on_the_next_batch_shows_who_came_and_went(engine: Engi
     assert change.members == {"added": [ANN, CAT], "inferred": True, "after": [ANN, CAT]}
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_of_two_full_reports_at_one_time_the_greater_list_holds(engine: Engine, *, backwards: bool) -> None:
+    """As of any two lists of a group at the same time, whichever of the two is read first."""
+    reports = [batch_reported("more", ANN, (ANN, BOB)), batch_reported("fewer", BOB, (BOB,))]
+    await engine.feed(batch_sent(), *(reversed(reports) if backwards else reports))
+    await engine.feed(said("later", at=90))
+
+    assert (await engine.shown())["participants"] == [ANN, BOB]
+
+
 async def test_a_list_by_report_and_keywords_go_together(engine: Engine) -> None:
     """Who texts the word after the list joins those in it; a text from before it changes nothing."""
     await engine.feed(registered("club", at=0))
