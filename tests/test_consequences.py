@@ -46,6 +46,7 @@ from tests.engine import ANN, BOB, CAT, ID_KEY, LINE, LINE_2, Engine, event, key
 ANN_ID = Address("whatsapp:US.1001")
 TRIO = set_identity(frozenset({LINE, ANN, BOB}))
 BATCH = Pointer("batch", ("01BATCH",))
+LINES = (LINE, LINE_2)
 SENT = Message(id="m1", direction="outbound", sender=LINE, text=None, media=(), channel="mms")
 
 
@@ -427,13 +428,20 @@ async def copied(engine: Engine) -> dict[str, str | None]:
 
 async def test_what_a_second_line_hears_is_published_as_a_copy(engine: Engine) -> None:
     """Both are events of their own; the second names the first, and an original has no such field."""
-    await engine.feed(heard_on("one", LINE))
-    await engine.feed(heard_on("two", LINE_2), after_seconds=3)
+    await engine.feed(heard_on("one", LINE), lines=LINES)
+    await engine.feed(heard_on("two", LINE_2), lines=LINES, after_seconds=3)
     [one, two] = await engine.events()
 
     assert "copy_of" not in one["data"]
     assert two["data"]["copy_of"] == one["id"]
     assert one["subject"] == two["subject"]
+
+
+async def test_the_first_message_of_a_group_is_copied_though_no_line_is_configured(engine: Engine) -> None:
+    """That a group has a second line of ours is first told by the copy itself."""
+    await engine.feed(heard_on("one", LINE), heard_on("two", LINE_2))
+
+    assert await copied(engine) == {"one": None, "two": "one"}
 
 
 @pytest.mark.parametrize(
@@ -451,15 +459,15 @@ async def test_what_a_second_line_hears_is_published_as_a_copy(engine: Engine) -
 )
 async def test_what_is_no_copy_is_an_original(engine: Engine, second: Event, after: float) -> None:
     """Another line of the same group must have been told of the same message within the window."""
-    await engine.feed(heard_on("one", LINE))
-    await engine.feed(second, after_seconds=after)
+    await engine.feed(heard_on("one", LINE), lines=LINES)
+    await engine.feed(second, lines=LINES, after_seconds=after)
 
     assert await copied(engine) == {"one": None, "two": None}
 
 
 async def test_direct_messages_are_never_copies(engine: Engine) -> None:
     """Somebody who writes the same to two of our lines wrote twice, in two conversations."""
-    await engine.feed(event("one", pair(ANN)), event("two", pair(ANN, LINE_2)))
+    await engine.feed(event("one", pair(ANN)), event("two", pair(ANN, LINE_2)), lines=LINES)
 
     assert await copied(engine) == {"one": None, "two": None}
 
@@ -467,7 +475,7 @@ async def test_direct_messages_are_never_copies(engine: Engine) -> None:
 async def test_with_a_window_of_zero_nothing_is_a_copy(engine: Engine) -> None:
     """The setting of the capture decides, so that a replay decides alike."""
     entries = [engine.entry(heard_on("one", LINE)), engine.entry(heard_on("two", LINE_2))]
-    facts = AccountFacts(copy_window_seconds=0)
+    facts = AccountFacts(lines=LINES, copy_window_seconds=0)
     await engine.commit(
         *(
             msgspec.structs.replace(entry, capture=msgspec.structs.replace(entry.capture, facts=facts))
@@ -480,17 +488,18 @@ async def test_with_a_window_of_zero_nothing_is_a_copy(engine: Engine) -> None:
 
 async def test_a_redelivery_between_two_lines_is_no_copy(engine: Engine) -> None:
     """The original comes again before the copy: the copy is still one of the original."""
-    await engine.feed(heard_on("one", LINE), heard_on("one", LINE), heard_on("two", LINE_2), heard_on("two", LINE_2))
+    one, two = heard_on("one", LINE), heard_on("two", LINE_2)
+    await engine.feed(one, one, two, two, lines=LINES)
 
     assert await copied(engine) == {"one": None, "two": "one"}
 
 
 async def test_a_message_written_again_after_a_late_redelivery_is_no_copy(engine: Engine) -> None:
     """The provider repeats an old callback, and then somebody really writes the same words to the other line."""
-    await engine.feed(heard_on("one", LINE))
-    await engine.feed(heard_on("two", LINE_2), after_seconds=1)
-    await engine.feed(heard_on("two", LINE_2), after_seconds=60)
-    await engine.feed(heard_on("new", LINE), after_seconds=62)
+    await engine.feed(heard_on("one", LINE), lines=LINES)
+    await engine.feed(heard_on("two", LINE_2), lines=LINES, after_seconds=1)
+    await engine.feed(heard_on("two", LINE_2), lines=LINES, after_seconds=60)
+    await engine.feed(heard_on("new", LINE), lines=LINES, after_seconds=62)
 
     assert await copied(engine) == {"one": None, "two": "one", "new": None}
 

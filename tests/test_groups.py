@@ -552,7 +552,7 @@ async def test_of_two_full_reports_at_one_time_the_greater_list_holds(engine: En
     """As of any two lists of a group at the same time, whichever of the two is read first."""
     reports = [batch_reported("more", ANN, (ANN, BOB)), batch_reported("fewer", BOB, (BOB,))]
     await engine.feed(batch_sent(), *(reversed(reports) if backwards else reports))
-    await engine.feed(said("later", at=90))
+    await engine.feed(said("later", at=90, sender=BOB))
 
     assert (await engine.shown())["participants"] == [ANN, BOB]
 

@@ -1,6 +1,7 @@
 """Looking conversations up in a real Redis: by key, by any id of the provider's, by participant; in pages."""
 
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import pytest
@@ -312,6 +313,17 @@ async def test_a_person_is_found_wherever_he_takes_part(engine: Engine, lookup: 
     assert await by_address(lookup, ANN, "sendblue", "main") == [club]
     assert await by_address(lookup, ANN, "sendblue", "other") == []
     assert await by_address(lookup, ANN, "whatsapp") == []
+
+
+@pytest.mark.parametrize("start", ["cv_aa", "cv_77"])
+async def test_a_conversation_is_found_whatever_its_key_begins_with(engine: Engine, lookup: Lookup, start: str) -> None:
+    """The smallest keys there are and the greatest ones, by address and by the group's id."""
+    names = (f"club {number}" for number in count())
+    club = next(name for name in names if key(group_identity("", name), engine.keyspace).startswith(start))
+    await engine.feed(event("1", Evidence(group_identity("", club), joined=(ANN,))))
+    found = key(group_identity("", club), engine.keyspace)
+
+    assert await by_address(lookup, ANN) == await by_id(lookup, club) == [found]
 
 
 @pytest.mark.parametrize("address", [CAT, LINE, Address("+1555555011"), Address("telnyx:40404")])
