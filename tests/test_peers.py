@@ -14,7 +14,8 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from correlator.store import DUPLICATE, Entry
+from correlator.gathering import Entry
+from correlator.store import DUPLICATE
 from receiver.providers import PROVIDERS
 from schemas.address import Address
 from schemas.keyspace import Keyspace

@@ -11,8 +11,8 @@ import msgspec
 import orjson
 import pytest
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.store import Store
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog, LogEntry

@@ -18,8 +18,8 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.store import Store
 from receiver.captures import LogEntry
 from receiver.embedded import EmbeddedRedis
