@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from correlator.identity import Entry, Fact, Tied, Unlink, _accounts, _decide_among, _in_force, decide, resolve
+from correlator.identity import Entry, Fact, Tied, Unlink, decide, resolve
 from correlator.pointers import PointerClass
 from correlator.records import decode
 from schemas.events import Evidence, Link, Pointer, Tie
 from schemas.ids import ConversationKey, EventId
-from tests.histories import SCOPE, SOUND_TIES, TIES, Book, facts, possible_keys
+from tests.histories import SCOPE, SOUND_TIES, TIES, Book, facts, possible_keys, wanted
 
 
 def fed(history: Sequence[Entry], data: st.DataObject) -> Book:
@@ -25,13 +25,7 @@ def fed(history: Sequence[Entry], data: st.DataObject) -> Book:
 
 def ends(book: Book, history: Sequence[Entry]) -> dict[EventId, ConversationKey]:
     """Where each fact of a history belongs by what the book holds: what the key that it wants resolves to."""
-    entries = _in_force(history)
-    accounts = _accounts(entries)
-    return {
-        fact.id: book.survivor(_decide_among(accounts[(fact.scope.provider, fact.scope.account)], at, fact).key)
-        for at, fact in entries
-        if isinstance(fact, Fact)
-    }
+    return {fact: book.survivor(key) for fact, key in wanted(history).items()}
 
 
 @settings(max_examples=400)
