@@ -107,14 +107,17 @@ async def test_an_old_key_resolves_for_ever_and_what_nobody_saw_does_not_stay(en
 
 
 async def test_after_its_class_expired_an_old_key_still_leads_on(engine: Engine, redis: Redis) -> None:
-    """A report months later, on an id whose class is forgotten, follows the redirect that is kept for ever."""
-    await engine.feed(report("one", "g1"), report("all", "g1", identity=EVERYBODY))
-    survivor = (await engine.events())[-1]["subject"]
+    """Reports months later, on an id whose class is forgotten, follow the redirect that is kept for ever."""
+    await engine.feed(report("one", "g1"))
+    await engine.feed(report("all", "g1", identity=EVERYBODY))
+    provisional, survivor, _ = await engine.subjects()
     for name in await redis.keys(f"{engine.keyspace.prefix}:pt:*"):
         await redis.delete(name)
     await engine.feed(report("months later", "g1"))
+    await engine.feed(report("and once more", "g1"))
 
-    assert (await engine.events())[-1]["subject"] == survivor
+    assert (await engine.subjects())[3:] == [survivor, survivor]
+    assert await _resolved(engine, ConversationKey(provisional)) == survivor
 
 
 async def test_a_redelivery_merges_nothing_anew(engine: Engine) -> None:
