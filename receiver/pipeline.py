@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.store import DUPLICATE, Outcome, Store
 from receiver import metrics
 from receiver.captures import CaptureLog, LogEntry

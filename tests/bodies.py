@@ -93,6 +93,13 @@ def telnyx_report(
     return _telnyx("message.finalized", payload, None, 1, after)
 
 
+def telnyx_sent(*, to: Sequence[str], sender: str = LINE, group_message_id: str) -> Posted:
+    """The answer to a send to a group."""
+    record = {"record_type": "message", "direction": "outbound", "type": "MMS", "group_message_id": group_message_id}
+    numbers = [{"phone_number": number, "status": "queued"} for number in to]
+    return Posted("telnyx", {"data": {**record, "id": _new("telnyx-sent"), "from": sender, "to": numbers}})
+
+
 def _telnyx(event_type: str, payload: dict[str, Any], fact: str | None, attempt: int, after: float) -> Posted:
     data = {
         "record_type": "event",
@@ -180,6 +187,12 @@ def sinch_received(*, sender: str = ANN, line: str = LINE, after: float = 0) -> 
     return Posted("sinch", {**body, "received_at": _time(after)})
 
 
+def sinch_sent(*, to: Sequence[str] = (ANN,), line: str | None = LINE, batch: str, after: float = 0) -> Posted:
+    """The answer to a send: what was asked for, with the batch's id; of a pool of originators it names none."""
+    body = _told({"id": batch, "to": list(to), "from": line, "type": "mt_text", "body": "Seven?"})
+    return Posted("sinch", {**body, "created_at": _time(after)})
+
+
 def sinch_report(
     *, to: str = ANN, line: str | None = LINE, batch: str | None = None, status: str = "Delivered", after: float = 0
 ) -> Posted:
@@ -200,11 +213,17 @@ def sinch_report(
 
 
 def whatsapp_received(
-    *, sender: str = ANN, group_id: str | None = None, number_id: str = NUMBER_ID, after: float = 0
+    *,
+    sender: str | None = ANN,
+    user_id: str | None = None,
+    group_id: str | None = None,
+    number_id: str = NUMBER_ID,
+    after: float = 0,
 ) -> Posted:
-    """`messages`: a group's message differs from a 1:1 by its `group_id` only."""
+    """`messages`: a group's message differs from a 1:1 by its `group_id` only; `user_id` is business-scoped."""
     message = _told({
-        "from": _wa_id(sender),
+        "from": None if sender is None else _wa_id(sender),
+        "from_user_id": user_id,
         "group_id": group_id,
         "id": _new("wamid.IN"),
         "timestamp": _seconds(after),

@@ -19,7 +19,7 @@ from receiver.provider import Provider
 from schemas.callback import AccountFacts, Capture
 from schemas.clock import format_time, parse_time
 from schemas.errors import ParseError
-from schemas.events import Event, Parsed
+from schemas.events import Event, Parsed, Unreadable
 from schemas.ids import CaptureId
 from schemas.wire import encode_json
 
@@ -71,8 +71,9 @@ def plain(parsed: Parsed) -> Any:
     {"id", "type", "occurred_at", "provider_type", "provider_ids", "evidence", ...the body's members}, or
     {"unreadable": reason, "path"}. Fields at their default are left out where the struct leaves them out.
     """
-    if not isinstance(parsed, Event):
+    if isinstance(parsed, Unreadable):
         return {"unreadable": parsed.reason, "path": parsed.path}
+    assert isinstance(parsed, Event), "a person's link comes from no provider"
     return {
         "id": parsed.id,
         "occurred_at": None if parsed.occurred_at is None else format_time(parsed.occurred_at),

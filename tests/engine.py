@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.store import Store
 from schemas.address import Address
 from schemas.callback import AccountFacts, Capture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from correlator.clusters import Clusters
 from correlator.gathering import order_of
-from correlator.identity import Entry, Tied, Unlink, decide, identity_key
+from correlator.identity import Entry, Tied, Unlink, _accounts, _decide_among, _in_force, decide, identity_key
 from correlator.identity import Fact as Told
 from correlator.ledger import Fact, Folded, Ledger
 from correlator.reading import foreseen, mentioned
@@ -153,6 +153,17 @@ def possible_keys(history: Sequence[Told]) -> list[ConversationKey]:
         keys |= {identity_key(fact.scope, one) for one in (evidence.identity, evidence.fallback) if one}
         keys.add(decide(fact.scope, fact.id, evidence).key)
     return sorted(keys)
+
+
+def wanted(history: Sequence[Entry]) -> dict[EventId, ConversationKey]:
+    """The key that each fact of a history wants, once everything is told: not a pair whose phone is in doubt."""
+    entries = _in_force(history)
+    accounts = _accounts(entries)
+    return {
+        fact.id: _decide_among(accounts[(fact.scope.provider, fact.scope.account)], at, fact).key
+        for at, fact in entries
+        if isinstance(fact, Told)
+    }
 
 
 def as_event(fact: Told) -> Event:

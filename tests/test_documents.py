@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.rollup import Rollup
 from correlator.store import Store
 from receiver import metrics

@@ -15,10 +15,10 @@ from correlator.identity import (
     POINTER,
     Entry,
     Fact,
-    Link,
-    Tie,
+    Tied,
     Unlink,
     decide,
+    kind_of,
     provisional_key,
     resolve,
 )
@@ -27,7 +27,10 @@ from schemas.events import (
     Evidence,
     Identity,
     Kind,
+    Link,
     Pointer,
+    Sent,
+    Tie,
     group_identity,
     pair_identity,
     set_identity,
@@ -67,17 +70,40 @@ def fact(
     kind: Kind = "unknown",
     same: Sequence[tuple[Address, Address]] = (),
     registered: bool = False,
+    fallback: Identity | None = None,
+    lines: tuple[Address, ...] = (LINE, LINE_2),
     scope: Scope = MAIN,
 ) -> Fact:
     """A fact at one of our two lines, naming the pointers given as words."""
     evidence = Evidence(
         identity=identity,
+        fallback=fallback,
         pointers=tuple(Pointer("message", (word,)) for word in pointers.split()),
         kind=kind,
-        lines=(LINE, LINE_2),
+        lines=lines,
         same_user=tuple(same),
+        registered=registered,
     )
-    return Fact(EventId(name), scope, evidence, registered)
+    return Fact(EventId(name), scope, evidence)
+
+
+def batch_report(name: str, contact: Address, fallback: Identity | None = None) -> Fact:
+    """A report on one recipient of the batch `b1`, which does not say which line it was sent from."""
+    evidence = Evidence(
+        fallback=fallback,
+        contact=contact,
+        pointers=(Pointer("batch", ("b1", contact)),),
+        kind="direct",
+        lines=(LINE_2,) if fallback else (),
+        sent=Sent((Pointer("batch", ("b1",)),)),
+    )
+    return Fact(EventId(name), MAIN, evidence)
+
+
+def batch_send(name: str, line: Address) -> Fact:
+    """The registered send of the batch `b1`, to a group of its own."""
+    sent = Sent((Pointer("batch", ("b1",)),), line=line)
+    return Fact(EventId(name), MAIN, Evidence(CHOIR, registered=True, sent=sent))
 
 
 def key(identity: Identity, scope: Scope = MAIN) -> ConversationKey:
@@ -113,7 +139,7 @@ def recipe(id_key: bytes, *parts: str) -> str:
 )
 def test_an_identity_decides(identity: Identity, kind: Kind, strength: int) -> None:
     """Key, kind and strength come from the identity, whatever hint and pointers stand beside it."""
-    decision = decide(MAIN, EventId("a"), Evidence(identity, (Pointer("message", ("m1",)),), kind="unknown"))
+    decision = decide(MAIN, EventId("a"), Evidence(identity, pointers=(Pointer("message", ("m1",)),), kind="unknown"))
 
     assert decision.key == recipe(b"a secret of ours", "demo", "whatsapp", "main", identity.kind, *identity.parts)
     assert (decision.kind, decision.strength, decision.provisional) == (kind, strength, False)
@@ -154,7 +180,7 @@ def test_what_is_surely_a_group_has_a_provisional_key_of_its_own(pointers: tuple
 
 def test_in_doubt_an_identity_does_not_count() -> None:
     """A pair whose phone is in doubt falls back to its pointers, and is still known to be direct."""
-    evidence = Evidence(WITH_ANN, (Pointer("message", ("m1",)),))
+    evidence = Evidence(WITH_ANN, pointers=(Pointer("message", ("m1",)),))
 
     decision = decide(MAIN, EventId("a"), evidence, in_doubt=True)
 
@@ -283,6 +309,49 @@ RULE_1 = [
         [fact("a", ANN_BOB, "m1 m2"), fact("b", CLUB, "m3"), fact("c", None, "m2"), fact("d", None, "m3")],
         [group("a c", ANN_BOB), group("b d", CLUB)],
         id="classes that nothing joins have claims of their own",
+    ),
+    pytest.param(
+        [fact("a", None, "m1", kind="direct", fallback=WITH_ANN), fact("b", None, "m1")],
+        [direct("a b", WITH_ANN)],
+        id="what a setting supposes holds while nothing better is known, for all that name the message",
+    ),
+    pytest.param(
+        [fact("a", None, "m1", kind="direct", fallback=WITH_ANN), fact("b", WITH_BOB, "m1")],
+        [direct("a b", WITH_BOB)],
+        id="a report is stronger than a setting",
+    ),
+    pytest.param(
+        [
+            fact("a", None, "m1", kind="direct", fallback=WITH_ANN),
+            fact("b", None, "m1 m2", kind="direct", fallback=WITH_BOB),
+        ],
+        [direct("a b", WITH_ANN, WITH_BOB)],
+        id="of two settings the smaller key holds",
+    ),
+    pytest.param(
+        [fact("a", None, "m1", kind="direct", fallback=WITH_ANN), fact("b", None, "m1", kind="group")],
+        [direct("a", WITH_ANN), loose("b", "group")],
+        id="what a setting supposes of a 1:1 serves no group",
+    ),
+    pytest.param(
+        [batch_report("a", ANN), batch_report("b", BOB), batch_send("c", LINE)],
+        [direct("a", WITH_ANN), direct("b", WITH_BOB), group("c", CHOIR)],
+        id="a report that knows its recipient only has its line from the registered send",
+    ),
+    pytest.param(
+        [batch_report("a", ANN, pair_identity(LINE_2, ANN)), batch_send("c", LINE), fact("d", WITH_ANN)],
+        [direct("a d", WITH_ANN), group("c", CHOIR)],
+        id="the line of the registered send is better than the one of a setting",
+    ),
+    pytest.param(
+        [batch_report("a", ANN), batch_send("b", LINE), batch_send("c", LINE_2)],
+        [direct("a", WITH_ANN, pair_identity(LINE_2, ANN)), group("b c", CHOIR)],
+        id="registered from two lines the smaller key holds",
+    ),
+    pytest.param(
+        [batch_report("a", ANN), batch_report("b", BOB), fact("c", WITH_ANN)],
+        [loose("a", "direct"), loose("b", "direct"), direct("c", WITH_ANN)],
+        id="without a line a report on a batch is provisional, one for each recipient",
     ),
 ]
 
@@ -426,7 +495,7 @@ RULE_5 = [
         id="a claim goes to what the claimant merged into",
     ),
     pytest.param(
-        [fact("a", WITH_ANN), fact("b", WITH_BOB), Tie(MAIN, ANN, BOB)],
+        [fact("a", WITH_ANN), fact("b", WITH_BOB), Tied(MAIN, Tie(ANN, BOB))],
         [direct("a b", WITH_ANN, WITH_BOB)],
         id="a person ties two phones",
     ),
@@ -434,13 +503,13 @@ RULE_5 = [
         [
             fact("a", WITH_ANN),
             fact("b", pair_identity(LINE, Address("ann@example.com"))),
-            Tie(MAIN, Address("ann@example.com"), ANN),
+            Tied(MAIN, Tie(Address("ann@example.com"), ANN)),
         ],
         [direct("a b", WITH_ANN, pair_identity(LINE, Address("ann@example.com")))],
         id="a person ties a phone and an e-mail",
     ),
     pytest.param(
-        [fact("a", WITH_ANN), fact("b", pair_identity(LINE_2, ANN)), Tie(MAIN, LINE, LINE_2)],
+        [fact("a", WITH_ANN), fact("b", pair_identity(LINE_2, ANN)), Tied(MAIN, Tie(LINE, LINE_2))],
         [direct("a", WITH_ANN), direct("b", pair_identity(LINE_2, ANN))],
         id="our own lines are nobody's contacts, so tying them joins nothing",
     ),
@@ -452,6 +521,35 @@ RULE_5 = [
         ],
         [direct("a b c", user_identity(LINE_2, ANN_ID))],
         id="either part of a pair may be the phone",
+    ),
+    pytest.param(
+        [fact("a", JUST_ANN), fact("b", everyone(LINE, ANN_NEW)), fact("c", same=[(ANN, ANN_NEW)])],
+        [direct("a b", JUST_ANN, everyone(LINE, ANN_NEW)), loose("c")],
+        id="a direct conversation known by its set of two is a user's as well",
+    ),
+    pytest.param(
+        [fact("a", WITH_ANN, lines=()), fact("b", WITH_ANN_ID, same=[(ANN, ANN_ID)])],
+        [direct("a", WITH_ANN), direct("b", WITH_ANN_ID)],
+        id="a pair whose fact does not say which end is our line has no user",
+    ),
+    pytest.param(
+        [fact("a", everyone(LINE, LINE_2)), fact("b", everyone(LINE, ANN)), fact("c", same=[(ANN, LINE_2)])],
+        [direct("a", everyone(LINE, LINE_2)), direct("b", everyone(LINE, ANN)), loose("c")],
+        id="nor has one of which both ends are our lines",
+    ),
+    pytest.param(
+        [
+            fact("a", WITH_ANN, "m1"),
+            fact("b", WITH_BOB, "m1"),
+            fact("c", WITH_ANN_ID, same=[(ANN, ANN_ID)]),
+            fact("d", WITH_BOB_ID, same=[(BOB, BOB_ID)]),
+            fact("e", None, "m1"),
+        ],
+        [
+            direct("a c e" if key(WITH_ANN) < key(WITH_BOB) else "a c", WITH_ANN_ID),
+            direct("b d e" if key(WITH_BOB) < key(WITH_ANN) else "b d", WITH_BOB_ID),
+        ],
+        id="of claimants that have merged the smaller key of their own decides, and what it merged into serves",
     ),
 ]
 
@@ -653,7 +751,7 @@ FIRST_COMES_FIRST = [
         id="undoing one link leaves the other",
     ),
     pytest.param(
-        [fact("a", WITH_ANN), fact("b", WITH_BOB), Tie(MAIN, ANN, BOB), Unlink(Tie(MAIN, ANN, BOB))],
+        [fact("a", WITH_ANN), fact("b", WITH_BOB), Tied(MAIN, Tie(ANN, BOB)), Unlink(Tied(MAIN, Tie(ANN, BOB)))],
         [direct("a", WITH_ANN), direct("b", WITH_BOB)],
         id="a tie can be undone",
     ),
@@ -661,7 +759,7 @@ FIRST_COMES_FIRST = [
         [
             fact("a", WITH_ANN_ID, same=[(ANN, ANN_ID)]),
             fact("b", WITH_BOB_ID, same=[(ANN, BOB_ID)]),
-            Tie(MAIN, ANN_ID, BOB_ID),
+            Tied(MAIN, Tie(ANN_ID, BOB_ID)),
             fact("c", WITH_ANN),
         ],
         [direct("a b c", WITH_ANN_ID, WITH_BOB_ID)],
@@ -794,9 +892,7 @@ loose_facts = st.builds(
 
 def named(facts: Sequence[Fact]) -> list[Fact]:
     """The facts, each with an id of its own."""
-    return [
-        Fact(EventId(f"fact {number}"), each.scope, each.evidence, each.registered) for number, each in enumerate(facts)
-    ]
+    return [Fact(EventId(f"fact {number}"), each.scope, each.evidence) for number, each in enumerate(facts)]
 
 
 histories = st.lists(st.one_of(direct_facts(), group_facts, loose_facts), max_size=12).map(
@@ -810,7 +906,7 @@ def links_for(draw: st.DrawFn, history: Sequence[Fact]) -> list[Entry]:
     wanted = sorted({decide(each.scope, each.id, each.evidence).key for each in history})
     a_link = st.builds(Link, st.sampled_from(wanted), st.sampled_from(wanted))
     pairs = [(person, pair) for person in PEOPLE for pair in own_ties(person)]
-    a_tie = st.builds(lambda scope, pair: Tie(scope, *pair[1]), some_scope, st.sampled_from(pairs))
+    a_tie = st.builds(lambda scope, pair: Tied(scope, Tie(*pair[1])), some_scope, st.sampled_from(pairs))
     return draw(st.lists(st.one_of(a_link, a_tie), max_size=4))
 
 
@@ -834,17 +930,17 @@ def test_order_and_repetition_change_nothing(data: st.DataObject, facts: list[Fa
 def test_a_link_undone_is_as_if_it_had_never_been(data: st.DataObject, facts: list[Fact]) -> None:
     """After taking every link back everything is where the facts alone put it."""
     links = data.draw(links_for(facts))
-    undone = [Unlink(link) for link in links if isinstance(link, Link | Tie)]
+    undone = [Unlink(link) for link in links if isinstance(link, Link | Tied)]
 
     assert told([*links, *facts, *undone]) == told(facts)
 
 
 def truth(each: Fact) -> tuple[object, ...]:
-    """What an identity really is: a group or set by itself, a 1:1 by its line and whoever has the contact's address."""
+    """What an identity really is: a group by itself, a 1:1 by its line and whoever has the contact's address."""
     identity = each.evidence.identity
     assert identity is not None
     account = each.scope.account
-    if identity.kind in {"group", "set"}:
+    if kind_of(identity) == "group":
         return (account, identity)
     (line,) = set(identity.parts) & set(LINES)
     (contact,) = set(identity.parts) - set(LINES)

@@ -5,7 +5,7 @@ what our design says, and the comment says so.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, permutations
 from typing import Any
 
@@ -14,9 +14,13 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from correlator.store import DUPLICATE, Entry
+from correlator.gathering import Entry
+from correlator.store import DUPLICATE
+from receiver.links import read_link
 from receiver.providers import PROVIDERS
 from schemas.address import Address
+from schemas.callback import Capture, CaptureKind
+from schemas.events import Parsed
 from schemas.keyspace import Keyspace
 from tests.bodies import (
     Posted,
@@ -28,8 +32,10 @@ from tests.bodies import (
     sendblue_report,
     sinch_received,
     sinch_report,
+    sinch_sent,
     telnyx_received,
     telnyx_report,
+    telnyx_sent,
     whatsapp_echo,
     whatsapp_joined,
     whatsapp_received,
@@ -49,11 +55,35 @@ async def engine(redis: Redis, keyspace: Keyspace) -> Engine:
     return await started(redis, keyspace)
 
 
-def entry(engine: Engine, posted: Posted, account: str = "main", **facts: Any) -> Entry:
-    """A callback as the next entry of the capture log; `facts` are the account's settings at that time."""
+def entry(engine: Engine, posted: Posted, account: str = "main", kind: CaptureKind = "callback", **facts: Any) -> Entry:
+    """A callback, a registered send or a link as the next entry of the capture log.
+
+    `facts` are the account's settings at that time.
+    """
     blank = engine.entry(provider=posted.provider, account=account, body=orjson.dumps(posted.body))
-    capture = replace(blank.capture, facts=replace(blank.capture.facts, **facts))
-    return replace(blank, capture=capture, parsed=tuple(PROVIDERS[posted.provider].parse(capture)))
+    capture = replace(blank.capture, kind=kind, facts=replace(blank.capture.facts, **facts))
+    return replace(blank, capture=capture, parsed=tuple(_READERS[kind](capture)))
+
+
+_READERS: dict[CaptureKind, Callable[[Capture], Sequence[Parsed]]] = {
+    "callback": lambda capture: PROVIDERS[capture.provider].parse(capture),
+    "outbound": lambda capture: PROVIDERS[capture.provider].register(capture),
+    "link": read_link,
+}
+
+
+async def registered(engine: Engine, posted: Posted, **facts: Any) -> dict[str, Any]:
+    """Register a send of ours; what it was published as."""
+    one = entry(engine, posted, kind="outbound", **facts)
+    await engine.commit(one)
+    [told] = await stream(engine, one)
+    return told
+
+
+async def linked(engine: Engine, provider: str, *, undone: bool = False, **pair: tuple[str, str]) -> None:
+    """A person's word that two conversations (`link`) or two addresses (`tie`) are one, or that it is taken back."""
+    body = {word: sorted(ends) for word, ends in pair.items()} | ({"undone": True} if undone else {})
+    await engine.commit(entry(engine, Posted(provider, body), kind="link"))
 
 
 async def stream(engine: Engine, *entries: Entry) -> list[dict[str, Any]]:
@@ -963,6 +993,14 @@ async def test_a_batch_without_a_line_is_in_nobodys_thread_until_one_is_known(en
     assert lost["data"]["conversation"]["provisional"] is True
 
 
+async def test_the_default_line_is_ours_where_only_a_setting_names_it(engine: Engine) -> None:
+    """Of a Sinch report that names no line, and before anything else does, the default line is no participant."""
+    # pulse-sms #406 once more: the own number counted as a member.
+    conversation = await shown(engine, sinch_report(line=None), default_line=LINE)
+
+    assert (conversation["participants"], conversation["lines"]) == ([ANN], [LINE])
+
+
 async def test_an_alias_does_not_go_stale_when_members_change(engine: Engine) -> None:
     """Each message's id leads to the people that it was sent to, also after somebody was added."""
     # corten `guidCacheMatchIsStale`: an alias that outlived a change of members misrouted what came later.
@@ -1083,6 +1121,205 @@ async def test_the_same_people_at_another_account_are_another_room_with_the_same
 
     assert distinct(conversation["key"] for conversation in told) == 4
     assert [conversation["audience"] == told[0]["audience"] for conversation in told] == [True, True, True, False]
+
+
+# --- what others know: our own sends, and people ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("default_line", [None, LINE_2])
+@pytest.mark.parametrize("sent_first", [True, False])
+async def test_a_batch_has_its_line_from_the_registered_send(
+    engine: Engine, *, sent_first: bool, default_line: Address | None
+) -> None:
+    """Sinch's reports name batch and recipient; the send that is registered says the line, before or after them."""
+    # Chatwoot's rule, the sender alone, again: what the report lacks is known to whoever sent the message.
+    facts = {"default_line": default_line}
+    [direct] = await threads(engine, private("sinch"), **facts)
+    report, send = sinch_report(line=None, batch="B", status="Dispatched"), sinch_sent(batch="B")
+    if sent_first:
+        sent = await registered(engine, send, **facts)
+        await threads(engine, report, **facts)
+    else:
+        await threads(engine, report, **facts)
+        sent = await registered(engine, send, **facts)
+    late = await threads(engine, sinch_report(line=None, batch="B"), **facts)
+    reports = {item["id"]: item["subject"] for item in await told_as(engine, "message.status")}
+    leads = {old: new for new, olds in await merged(engine) for old in olds}
+
+    assert sent["subject"] == direct
+    assert late == [direct]
+    assert {leads.get(key, key) for key in reports.values()} == {direct}
+
+
+async def test_a_batch_to_many_has_a_thread_for_each_and_one_line_for_all(engine: Engine) -> None:
+    """A batch is one message to several people: each report is in the pair of the send's line and its recipient."""
+    # FossifyOrg/Messages #168: a group's message as one to each; at Sinch it really is one to each.
+    ann, bob = await threads(engine, sinch_received(line=LINE_2), sinch_received(sender=BOB, line=LINE_2))
+    [*_] = await engine.commit(entry(engine, sinch_sent(to=[ANN, BOB], line=LINE_2, batch="B"), kind="outbound"))
+    reports = await published(engine, *(sinch_report(to=who, line=None, batch="B") for who in (ANN, BOB)))
+    rollup = reports[-1]["data"]["rollup"]
+
+    assert [item["subject"] for item in reports] == [ann, bob]
+    assert (rollup["recipients"], rollup["delivered"], rollup["settled"]) == (2, 2, True)
+
+
+async def test_a_registered_send_is_stronger_than_a_report(engine: Engine) -> None:
+    """What we say of our own message leads its reports; the group that a report named by that id stays as it is."""
+    # corten `guidCacheMatchIsStale`: an alias that a wrong list made must not outlive the truth.
+    early = telnyx_report(to=[ANN], message="m", group_message_id="g")
+    lost, wrong = await threads(engine, early, telnyx_report(to=[ANN, BOB], group_message_id="g"))
+    sent = (await registered(engine, telnyx_sent(to=[ANN, CAT], group_message_id="g")))["subject"]
+    late = await threads(engine, telnyx_report(to=[CAT], message="n", group_message_id="g"), in_group("telnyx", BOB))
+
+    assert distinct([lost, wrong, sent]) == 3
+    assert late == [sent, wrong]
+    assert await merged(engine) == [(wrong, [lost]), (sent, [lost])]
+
+
+async def test_a_persons_two_numbers_are_one_thread_by_a_persons_word(engine: Engine) -> None:
+    """Said once, it holds at every line, those that turn up later included; taken back, each number is alone again."""
+    # SimpleMobileTools #715: several numbers of one contact. Never concluded, only told.
+    second = Address("+15555550119")
+    posted = [private("telnyx"), private("telnyx", second)]
+    elsewhere = [telnyx_received(sender=who, to=[LINE_2]) for who in (ANN, second)]
+    before = await threads(engine, *posted)
+    await linked(engine, "telnyx", tie=(ANN, second))
+    after = await threads(engine, private("telnyx"), private("telnyx", second))
+    turned_up = await threads(engine, *elsewhere)
+    again = await threads(engine, *(telnyx_received(sender=who, to=[LINE_2]) for who in (ANN, second)))
+    announced = await merged(engine)
+    await linked(engine, "telnyx", undone=True, tie=(ANN, second))
+    at_last = await threads(engine, private("telnyx"), private("telnyx", second))
+
+    assert distinct(before) == 2
+    assert after == [min(before)] * 2
+    assert distinct(again) == 1
+    assert again[0] in turned_up
+    assert again[0] not in before
+    assert announced[0] == (min(before), [max(before)])
+    assert at_last == before
+
+
+async def test_a_group_that_was_upgraded_is_one_room_by_a_persons_word(engine: Engine) -> None:
+    """Two ids of one group, or a list and an id: who knows links them, old keys are told where to go, and back."""
+    # mautrix/gmessages #89, where the maintainer wants such a map.
+    without = [sendblue_received(message_type="group", participants=[ANN, BOB, LINE]) for _ in range(3)]
+    old, new = await threads(engine, without[0], in_group("sendblue", BOB))
+    await linked(engine, "sendblue", link=(old, new))
+    together = await threads(engine, without[1], in_group("sendblue", BOB))
+    people = (await engine.shown())["participants"]
+    await linked(engine, "sendblue", undone=True, link=(old, new))
+    apart = await threads(engine, without[2], in_group("sendblue", BOB))
+
+    assert together == [new, new]
+    assert people == [ANN, BOB]
+    assert (await merged(engine))[0] == (new, [old])
+    assert apart == [old, new]
+
+
+async def test_a_persons_word_joins_no_1_to_1_and_group(engine: Engine) -> None:
+    """Whatever is said of them, a direct conversation and a group stay two."""
+    # hermes-agent #45717 by hand.
+    direct, group = await threads(engine, private("sendblue"), in_group("sendblue", BOB))
+    await linked(engine, "sendblue", link=(direct, group))
+    keys = await threads(engine, private("sendblue"), in_group("sendblue", BOB))
+
+    assert keys == [direct, group]
+    assert await merged(engine) == []
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+async def test_phone_and_user_id_seen_together_are_one_thread(engine: Engine, order: tuple[int, ...]) -> None:
+    """WhatsApp's user by phone, by user id, and by both: in every order one thread, the user id's, shown by phone."""
+    # barcelona #41: two ids of one person were two chats.
+    told = (
+        whatsapp_received(),
+        whatsapp_received(sender=None, user_id="US.1001"),
+        whatsapp_received(user_id="US.1001"),
+    )
+    await threads(engine, *(told[number] for number in order))
+    late = await threads(engine, whatsapp_received(), whatsapp_received(sender=None, user_id="US.1001"))
+    by_id = (await threads(engine, whatsapp_received(user_id="US.1001")))[0]
+    leads = {old: new for new, olds in await merged(engine) for old in olds}
+    received = [item["subject"] for item in await told_as(engine, "message.received")]
+
+    assert set(late) == {by_id}
+    assert {leads.get(key, key) for key in received} == {by_id}
+    assert (await engine.shown())["participants"] == [ANN]
+
+
+async def test_a_recycled_phone_joins_nobody(engine: Engine) -> None:
+    """A phone that is then seen with somebody else's user id keeps what it had, and alone it says nothing any more."""
+    # The worst that "several addresses are one person" can do: hermes-agent #45717 with a new owner of the number.
+    first, by_phone, second, lost = await published(
+        engine,
+        whatsapp_received(user_id="US.1001"),
+        whatsapp_received(),
+        whatsapp_received(user_id="US.2001"),
+        whatsapp_received(),
+    )
+
+    assert by_phone["subject"] == first["subject"] != second["subject"]
+    assert lost["subject"] not in (first["subject"], second["subject"])
+    assert lost["data"]["conversation"]["provisional"] is True
+    assert lost["data"]["conversation"]["kind"] == "direct"
+
+
+async def test_who_came_and_went_is_announced_where_only_lists_tell_it(engine: Engine) -> None:
+    """Sendblue has no callback for it: a later list that differs is an event of its own before the message."""
+    # Rule 4 of the peers: announce joins and leaves; mautrix/gmessages #90 on members that roll.
+    rosters = [[ANN, BOB, LINE], [ANN, BOB, LINE], [ANN, BOB, CAT, LINE], [ANN, CAT, LINE]]
+    told = await published(
+        engine,
+        *(
+            sendblue_received(message_type="group", group_id="g", participants=roster, after=at)
+            for at, roster in enumerate(rosters)
+        ),
+    )
+    changes = await told_as(engine, "conversation.members")
+
+    assert [change["id"] for change in changes] == [item["id"] + "#members" for item in told[2:]]
+    assert [change["data"]["members"] for change in changes] == [
+        {"added": [CAT], "removed": [], "after": [ANN, BOB, CAT]},
+        {"added": [], "removed": [BOB], "after": [ANN, CAT]},
+    ]
+    assert [int(change["sequence"]) + 1 for change in changes] == [int(item["sequence"]) for item in told[2:]]
+
+
+async def test_a_late_list_announces_nobody(engine: Engine) -> None:
+    """A list that is older than the one known changes nobody, so nothing is told."""
+    # Rule 4 of the peers, and the order of arrival.
+    rosters = [(10, [ANN, BOB, LINE]), (5, [ANN, BOB, CAT, LINE]), (10, [ANN, BOB, LINE])]
+    for at, roster in rosters:
+        await published(engine, sendblue_received(message_type="group", group_id="g", participants=roster, after=at))
+
+    assert await told_as(engine, "conversation.members") == []
+
+
+@pytest.mark.parametrize("window", [10.0, 0.0])
+async def test_the_copy_that_another_line_of_ours_was_told_is_marked(engine: Engine, window: float) -> None:
+    """Two own lines in one group get a callback each of one message: the second names the first, if settings say so."""
+    # Rule 5 of the peers, one message with several receipts: both are published, and the copy says so.
+    posted = [
+        telnyx_received(to=[LINE], cc=[BOB, LINE_2]),
+        telnyx_received(to=[LINE_2], cc=[BOB, LINE]),
+        telnyx_received(to=[LINE], cc=[BOB, LINE_2]),
+        telnyx_received(sender=BOB, to=[LINE_2], cc=[ANN, LINE]),
+    ]
+    told = await published(engine, *posted, lines=(LINE, LINE_2), copy_window_seconds=window)
+    copies = [item["data"].get("copy_of") for item in told]
+
+    assert distinct(item["subject"] for item in told) == 1
+    assert copies == [None, told[0]["id"] if window else None, None, None]
+
+
+async def test_the_same_words_to_two_lines_in_private_are_two_messages(engine: Engine) -> None:
+    """What somebody writes to each line alone is no copy: these are two conversations."""
+    # Rule 5 of the peers, not carried too far.
+    told = await published(engine, private("telnyx"), telnyx_received(to=[LINE_2]), lines=(LINE, LINE_2))
+
+    assert distinct(item["subject"] for item in told) == 2
+    assert [item["data"].get("copy_of") for item in told] == [None, None]
 
 
 # --- first messages at the same time ----------------------------------------------------------------------

@@ -11,8 +11,8 @@ import msgspec
 import orjson
 import pytest
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.store import Store
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog, LogEntry
@@ -540,7 +540,7 @@ def _logged(folder: Path, number: int) -> list[bytes]:
     callback = Callback(
         found.provider, found.account, found.received_at, found.assurance, "", found.headers, found.body, facts
     )
-    return encode_capture(CaptureId(f"cp_{number}"), callback, encode_facts(facts))
+    return encode_capture(CaptureId(f"cp_{number}"), callback, encode_facts(facts), found.kind)
 
 
 async def test_every_fixture_goes_through_together(runs: Runs) -> None:
@@ -554,11 +554,13 @@ async def test_every_fixture_goes_through_together(runs: Runs) -> None:
     by_subject: dict[str, list[int]] = {}
     for item in events:
         by_subject.setdefault(item["subject"], []).append(int(item["sequence"]))
+    facts = {item["id"] for item in expected if "unreadable" not in item and item["type"] != "typing"}
+    followed = [item for item in events if "#" in item["id"]]
 
-    # What they merge among themselves is told besides.
-    assert sorted(item["id"] for item in events if item["type"] != "conversation.merged") == sorted(
-        {item["id"] for item in expected if "unreadable" not in item and item["type"] != "typing"}
-    )
+    # What follows from them among themselves, merges and changes of groups, is told besides, once each.
+    assert sorted(item["id"] for item in events if "#" not in item["id"]) == sorted(facts)
+    assert len({item["id"] for item in followed}) == len(followed)
+    assert {item["id"].partition("#")[0] for item in followed} <= facts
     assert [reason for _, reason, _ in await runs.engine.dead()] == [
         item["unreadable"] for item in expected if "unreadable" in item
     ]

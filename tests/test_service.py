@@ -18,8 +18,8 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.store import Store
 from receiver.captures import LogEntry
 from receiver.embedded import EmbeddedRedis
@@ -572,6 +572,7 @@ SAID = {
         ("message.status", "+15555550122     unknown"),
     ],
     "sendblue": [
+        ("conversation.settings", "changed; subject “Climbing”"),  # Sendblue tells a group's name in passing only
         ("message.received", "+15555550111     “Who has the long rope?”"),
         ("message.received", "+15555550133     “I do, bringing it on Saturday”"),
         ("message.reaction", "+15555550111     reacted ❤️ “I do, bringing it on Saturday”"),

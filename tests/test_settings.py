@@ -763,6 +763,7 @@ def test_explain_notes_what_is_easily_overlooked() -> None:
 
     assert noted == [
         "server.admin_port",
+        "server.api_tokens",
         "spool",
         "correlation.copy_window",
         "accounts.t.public_keys",
@@ -789,6 +790,34 @@ def test_explain_says_where_callbacks_arrive() -> None:
     assert said["ok", "server.port"] == "Callbacks arrive at http://[::]:(any free port), served by 2 processes"
     assert said["ok", "accounts.a"] == "sinch posts to /webhooks/sinch/a and /webhooks/sinch/a/…"
     assert said["ok", "accounts.b"] == "sinch posts to /webhooks/sinch/b/…"
+
+
+@pytest.mark.parametrize(
+    ("server", "level", "sentence"),
+    [
+        (
+            {},
+            "note",
+            "There is none, so /v1 is switched off: over HTTP no send is registered, nothing looked up or linked",
+        ),
+        (
+            {"api_tokens": ["moss"]},
+            "ok",
+            "1 token opens http://127.0.0.1:8080/v1: registering sends, looking up and linking conversations",
+        ),
+        (
+            {"api_tokens": ["moss", "fern"], "admin_port": 8081},
+            "ok",
+            "2 tokens open http://127.0.0.1:8081/v1: registering sends, looking up and linking conversations",
+        ),
+    ],
+    ids=["none", "one", "two, during a rotation, on the admin port"],
+)
+def test_explain_says_whether_and_where_the_api_is_open(server: dict[str, Any], level: str, sentence: str) -> None:
+    """Tokens open /v1 on the admin port, if there is one; without any it is off, which is easily overlooked."""
+    said = [row for row in explain(read({"server": server})) if row.path == "server.api_tokens"]
+
+    assert [(row.level, row.sentence) for row in said] == [(level, sentence)]
 
 
 def test_a_provider_added_later_needs_nothing_here() -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import pairwise
 from secrets import token_hex
 from typing import Any, NamedTuple
 
@@ -13,24 +14,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from correlator.conversation import Conversation, decode, encode
-from correlator.store import DUPLICATE, MAX_EVENTS, PUBLISHED_ONLY, Entry
+from correlator.conversation import Conversation
+from correlator.gathering import MAX_EVENTS, Entry
+from correlator.records import decode, encode
+from correlator.store import DUPLICATE, PUBLISHED_ONLY
 from schemas.address import Address
 from schemas.errors import LeaseLost, StoreError
 from schemas.events import (
     ConversationMembers,
     Event,
     Evidence,
+    Link,
+    Linked,
     Members,
     MessageStatus,
     Parsed,
     Status,
     Unrecognised,
-    group_identity,
     pair_identity,
     set_identity,
 )
-from schemas.ids import ConversationKey, Scope
+from schemas.ids import ConversationKey, EventId, Scope
 from schemas.keyspace import Keyspace
 from tests.engine import (
     ANN,
@@ -225,7 +229,10 @@ async def test_de_duplication_is_what_a_dictionary_would_do(redis: Redis, steps:
 async def test_a_duplicate_still_tells_what_it_knows(engine: Engine) -> None:
     """De-duplication decides about publishing only: a redelivery that lists more people adds them to the record."""
     await engine.feed(event("a", group(listed=(LINE, ANN))))
-    assert await engine.feed(event("a", group(joined=(BOB,)))) == [DUPLICATE]
+    assert await engine.feed(event("a", group(joined=(BOB,)))) == [2, DUPLICATE]
+    [first, change] = await engine.events()
+    assert (first["type"], change["id"]) == ("message.received", first["id"] + "#members")
+    assert change["data"]["members"] == {"added": [BOB], "removed": [], "after": [LINE, ANN, BOB]}
     await engine.feed(event("b", group()))
 
     assert (await engine.shown())["participants"] == [LINE, ANN, BOB]
@@ -632,8 +639,7 @@ async def test_a_record_changed_meanwhile_stops_the_commit(
     """A record that changed between look-up and commit refuses it whole: StoreError, to be decided anew."""
     record = busy.keyspace.conversation(key(pair_identity(LINE, contact), busy.keyspace))
     entry = busy.entry(*_of_each_kind())
-    placed = [(entry, [busy.store._place(entry.capture, item) for item in entry.parsed])]
-    decided = await busy.store._decide(placed)
+    decided = await busy.store._decide([entry])
     await _change(redis, record)
 
     async def known(_: Any) -> Any:
@@ -642,7 +648,8 @@ async def test_a_record_changed_meanwhile_stops_the_commit(
     with monkeypatch.context() as patch:
         patch.setattr(busy.store, "_decide", known)
         await _refused(busy, redis, StoreError, lambda: busy.store.commit(busy.lease.token, "2-0", [entry]))
-    assert await busy.commit(entry) == [DUPLICATE, 2, 1, 2, 2, 1, 2, PUBLISHED_ONLY, None]
+    # The group's message tells of a new member: that comes first, as an event of its own.
+    assert await busy.commit(entry) == [DUPLICATE, 2, 1, 2, 3, 2, 1, 2, PUBLISHED_ONLY, None]
 
 
 async def test_a_record_that_vanished_meanwhile_stops_the_commit(
@@ -653,7 +660,7 @@ async def test_a_record_that_vanished_meanwhile_stops_the_commit(
         Scope(ID_KEY, busy.keyspace.namespace, "telnyx", "main").conversation("pointer", ("message", "m1"))
     )
     entry = busy.entry(*_of_each_kind())
-    decided = await busy.store._decide([(entry, [busy.store._place(entry.capture, item) for item in entry.parsed])])
+    decided = await busy.store._decide([entry])
     await _remove(redis, record)
 
     async def known(_: Any) -> Any:
@@ -720,23 +727,38 @@ async def test_direct_and_group_facts_that_point_alike_stay_apart(engine: Engine
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-async def test_a_merged_key_is_followed(engine: Engine, redis: Redis, steps: int) -> None:
+async def test_a_merged_key_is_followed(engine: Engine, steps: int) -> None:
     """Later facts of a merged conversation go to the survivor, over a chain of merges too, and are numbered there."""
-    await engine.feed(event("a", group("sb_group_end", listed=(LINE, ANN, BOB), lines=(LINE,))))
-    [survivor] = await engine.subjects()
-    chain = [key(group_identity("", f"sb_group_{number}"), engine.keyspace) for number in range(steps)]
-    for here, there in zip(chain, [*chain[1:], survivor], strict=True):
-        redirect = Conversation("group", 3, merged_into=ConversationKey(there))
-        await redis.set(engine.keyspace.conversation(here), encode(redirect))
-    before = {here: await redis.get(engine.keyspace.conversation(here)) for here in chain}
-    for number in range(steps):
-        await engine.feed(event(f"b{number}", group(f"sb_group_{number}", joined=(CAT,)), at_seconds=5))
+    chain = [f"sb_group_{number}" for number in range(steps + 1)]
+    await engine.feed(*(event(f"a {name}", group(name, listed=(LINE, ANN, BOB), lines=(LINE,))) for name in chain))
+    keys = [ConversationKey(subject) for subject in await engine.subjects()]
+    await engine.feed(*(_linked(one, other) for one, other in pairwise(keys)))
+    for name in chain:
+        await engine.feed(event(f"b {name}", group(name, joined=(CAT,)), at_seconds=5))
+    events = await engine.events()
+    received = [item for item in events if item["type"] == "message.received"]
+    of_survivor = [int(item["sequence"]) for item in events if item["subject"] == min(keys)]
 
-    assert await engine.subjects() == [survivor] * (1 + steps)
-    assert [int(item["sequence"]) for item in await engine.events()] == list(range(1, steps + 2))
+    assert [item["subject"] for item in received] == [*keys, *[min(keys)] * len(chain)]
+    assert of_survivor == list(range(1, len(of_survivor) + 1))
     assert (await engine.shown())["participants"] == [ANN, BOB, CAT]
-    assert (await engine.shown())["key"] == survivor
-    assert {here: await redis.get(engine.keyspace.conversation(here)) for here in chain} == before
+    assert (await engine.shown())["key"] == min(keys)
+
+
+async def test_who_joins_a_merged_group_joins_once(engine: Engine) -> None:
+    """A new member of a group that two ids name is announced by the first message that tells it, and not again."""
+    await engine.feed(*(event(f"a {name}", group(name, listed=(LINE, ANN, BOB), lines=(LINE,))) for name in "xy"))
+    one, other = (ConversationKey(subject) for subject in await engine.subjects())
+    await engine.feed(_linked(one, other))
+    for name in "xy":
+        await engine.feed(event(f"b {name}", group(name, joined=(CAT,)), at_seconds=5))
+    changes = [item["data"]["members"] for item in await engine.events() if item["type"] == "conversation.members"]
+
+    assert changes == [{"added": [CAT], "removed": [], "after": [ANN, BOB, CAT]}]
+
+
+def _linked(one: ConversationKey, other: ConversationKey) -> Linked:
+    return Linked(EventId(f"partyline:link:{one}:{other}"), Link(one, other))
 
 
 async def test_a_provisional_key_that_merged_is_followed_for_good(engine: Engine, redis: Redis) -> None:
@@ -761,7 +783,7 @@ async def test_a_record_can_be_read_by_a_person(engine: Engine) -> None:
     )
 
     assert orjson.loads(raw)["parts"] == [LINE, ANN, BOB]
-    assert encode(decode(raw)) == raw
+    assert encode(decode(Conversation, raw)) == raw
 
 
 # --- who is in it -----------------------------------------------------------------------------------------

@@ -75,15 +75,22 @@ def _server(server: Server) -> Iterator[Row]:
         yield Row(
             "ok", "server.admin_port", f"Metrics are at {admin}/metrics, and no longer on the port of the callbacks"
         )
-    if server.api_tokens:
-        unused = "Nothing uses them yet: this version has no /v1 and no inspector"
-        yield Row("note", "server.api_tokens", unused)
+    yield _api(server)
     body, in_flight = written_size(server.max_body_bytes), written_size(server.max_in_flight_bytes)
     patience = written_duration(server.body_timeout_seconds)
     limits = f"A body may have {body} and take {patience}; beyond {in_flight} at once, requests are answered 503"
     yield Row("ok", "server.max_body", limits)
     proxies = ", ".join(str(network) for network in server.trusted_proxies) or "nobody"
     yield Row("ok", "server.trusted_proxies", f"X-Forwarded-* headers count from {proxies}")
+
+
+def _api(server: Server) -> Row:
+    if not server.api_tokens:
+        off = "There is none, so /v1 is switched off: over HTTP no send is registered, nothing looked up or linked"
+        return Row("note", "server.api_tokens", off)
+    live = "1 token opens" if len(server.api_tokens) == 1 else f"{len(server.api_tokens)} tokens open"
+    where = _http(server.host, server.port if server.admin_port is None else server.admin_port)
+    return Row("ok", "server.api_tokens", f"{live} {where}/v1: registering sends, looking up and linking conversations")
 
 
 def _http(host: str, port: int) -> str:

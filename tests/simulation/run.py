@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
 from correlator.gathering import Entry
+from correlator.lease import Lease
 from correlator.store import DUPLICATE, Outcome, Store
 from receiver.providers import PROVIDERS
 from schemas.callback import Capture
