@@ -45,7 +45,6 @@ class Acquaintance:
         ends = reading(identity, lines)
         if ends is None:
             return
-        self._note_line(scope, ends[0])
         circle = self._circle(scope, ends[1])
         if circle is not None:
             after = circles.with_sight(circle, Sight(order, *ends, identity_key(scope, identity)))
@@ -61,6 +60,15 @@ class Acquaintance:
         sight = Sight(order, *ends, identity_key(scope, identity))
         fact = Doubtful(sight, identity.kind, identity.parts, decision.anchor, evidence.registered)
         self._records.set(scope.user(circle.root), circles.with_doubtful(circle, fact))
+
+    def lines(self, scope: Scope, told: Iterable[Address]) -> frozenset[Address]:
+        """Every line of an account that any fact ever named, with those that one names now."""
+        account = self._records.find(Account, scope.whole_account()) or Account()
+        lines = frozenset(account.lines).union(told)
+        if len(lines) > len(account.lines):
+            account = msgspec.structs.replace(account, lines=tuple(sorted(lines)))
+            self._records.set(scope.whole_account(), account)
+        return lines
 
     def tie(self, scope: Scope, order: Order, one: Address, other: Address, *, personal: bool = False) -> None:
         """Note that two addresses are one user's, and merge what that makes one."""
@@ -112,12 +120,6 @@ class Acquaintance:
         ]
         return Circle(members=(address,), sights=tuple(sorted(sights)))
 
-    def _note_line(self, scope: Scope, line: Address) -> None:
-        account = self._records.find(Account, scope.whole_account()) or Account()
-        if line not in account.lines:
-            lines = tuple(sorted((*account.lines, line)))
-            self._records.set(scope.whole_account(), msgspec.structs.replace(account, lines=lines))
-
     def _keep(self, scope: Scope, before: Circle, after: Circle) -> None:
         """Keep a circle as it is now, and make of conversations what follows from it."""
         if after is before:
@@ -133,6 +135,8 @@ class Acquaintance:
             if now != users:
                 changed |= {key, *users}
                 self._clusters.set_users(key, now)
+            known = self._clusters.known(key)
+            self._records.set(key, msgspec.structs.replace(known, ties=settled.ties[key]))
         self._clusters.settle(changed)
 
     def _free(self, scope: Scope, fact: Doubtful) -> None:

@@ -75,11 +75,18 @@ class Circle(Record, frozen=True, omit_defaults=True):
         return self.members[0]
 
 
+class Heeded(msgspec.Struct, frozen=True, array_like=True):
+    """The words by which people join a group, as of when they were told (Unix milliseconds)."""
+
+    at: int
+    keywords: Keywords
+
+
 class Account(Record, frozen=True, omit_defaults=True):
     """What is remembered of an account: lines that have direct conversations, and how people join its groups."""
 
     lines: tuple[Address, ...] = ()
-    keywords: dict[str, Keywords] = msgspec.field(default_factory=dict)
+    keywords: dict[str, Heeded] = msgspec.field(default_factory=dict)
     #: Its sends are registered with us, with the line that each is from.
     registers: bool = False
 
@@ -94,6 +101,8 @@ class Settled(NamedTuple):
 
     circle: Circle
     edges: Mapping[ConversationKey, frozenset[ConversationKey]]
+    #: What makes each key's contact and others one user.
+    ties: Mapping[ConversationKey, tuple[tuple[Address, Address], ...]]
     freed: tuple[Doubtful, ...]
 
 
@@ -149,7 +158,15 @@ def settle(circle: Circle) -> Settled:
         circle = msgspec.structs.replace(circle, doubtful=kept)
         for fact in freed:
             circle = with_sight(circle, fact.sight)
-    return Settled(circle, _edges(circle, users), freed)
+    return Settled(circle, _edges(circle, users), _ties(circle, users), freed)
+
+
+def _ties(circle: Circle, users: Users) -> dict[ConversationKey, tuple[tuple[Address, Address], ...]]:
+    by_user: dict[str, set[tuple[Address, Address]]] = defaultdict(set)
+    for tied in circle.ties:
+        if users.user(tied.one) == users.user(tied.other):
+            by_user[users.user(tied.one)].add((tied.one, tied.other))
+    return {sight.key: tuple(sorted(by_user[users.user(sight.contact)])) for sight in circle.sights}
 
 
 def _edges(circle: Circle, users: Users) -> dict[ConversationKey, frozenset[ConversationKey]]:

@@ -138,7 +138,8 @@ def absorb(before: Conversation, evidence: Evidence, account_lines: frozenset[Ad
         roster = roster.with_deltas(evidence.joined, at, out=False).with_deltas(evidence.left, at, out=True)
         if evidence.name and Title(at, evidence.name) > (title or Title(-1, "")):
             title = Title(at, evidence.name)
-    ties = _with_ties(before.ties, evidence.same_user)
+    # Who a direct conversation is with is an account's matter: see `correlator.acquaintance`.
+    ties = before.ties if before.kind == "direct" else _with_ties(before.ties, evidence.same_user)
     # A line that any fact ever named is one of its lines, gone or not, in whatever order that was told.
     named = before.parts or (*(evidence.listed or ()), *evidence.joined, *evidence.left)
     lines = frozenset(before.lines).union(evidence.lines, account_lines.intersection(named))

@@ -1,7 +1,8 @@
 """The same message seen by several of our lines in one group: which event is a copy of which. Pure.
 
-Each line is told by a callback of its own, with ids of its own, so only what was said can match. One line never sees a
-message twice: a person who writes the same thing again is told apart by the line having it already.
+Each line is told by a callback of its own, with ids of its own, so only what was said can match, and when: both are
+received within the window, and both tell of a time within it, so that one that comes again later is no new message.
+One line never sees a message twice: a person who writes the same thing again is told apart by the line that has it.
 """
 
 from hashlib import blake2b
@@ -15,13 +16,18 @@ from schemas.events import Message
 from schemas.ids import EventId
 from schemas.wire import encode_json
 
+#: How long after a message a callback of it is still told from a new one, and of how many messages in one group.
+_LATE_MILLISECONDS = 10 * 60 * 1000
+_MOST = 50
+
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True):
     """One message of a person, as far as our lines were told of it."""
 
     content: str
-    #: When the first callback of it was received, Unix milliseconds.
+    #: Its time, and when it was received, by the first callback of it, Unix milliseconds.
     at: int
+    received_at: int
     #: The event of each telling, with the lines that it was told to; the first is the original.
     events: tuple[tuple[EventId, tuple[Address, ...]], ...]
 
@@ -31,11 +37,12 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Telling(NamedTuple):
-    """One callback of a message: the event, the lines that it was sent to, when it was received (Unix milliseconds)."""
+    """One callback of a message: the event, the lines it was sent to, its time and its receipt (Unix milliseconds)."""
 
     event: EventId
     lines: tuple[Address, ...]
     at: int
+    received_at: int
 
 
 class Recent(Record, frozen=True):
@@ -56,16 +63,18 @@ def saw(known: Recent, message: Message, telling: Telling, window_milliseconds: 
 
     `window_milliseconds`: how far apart two tellings of one message may be.
     """
-    fresh = [one for one in known.sightings if telling.at - one.at <= window_milliseconds]
+    kept = max(window_milliseconds, _LATE_MILLISECONDS)
+    fresh = [one for one in known.sightings if telling.received_at - one.received_at <= kept]
     for sighting in fresh:
         if any(telling.event == told for told, _ in sighting.events):  # a redelivery
             original = sighting.events[0][0]
             return known, None if original == telling.event else original
     content = content_of(message)
     for at, sighting in enumerate(fresh):
-        near = abs(telling.at - sighting.at) <= window_milliseconds
+        apart = abs(telling.at - sighting.at), abs(telling.received_at - sighting.received_at)
+        near = max(apart) <= window_milliseconds
         if near and sighting.content == content and not sighting.knows(telling.lines):
             fresh[at] = msgspec.structs.replace(sighting, events=(*sighting.events, (telling.event, telling.lines)))
             return Recent(tuple(fresh)), sighting.events[0][0]
-    new = Sighting(content, telling.at, ((telling.event, telling.lines),))
-    return Recent((*fresh, new)), None
+    new = Sighting(content, telling.at, telling.received_at, ((telling.event, telling.lines),))
+    return Recent((*fresh[1 - _MOST :], new)), None

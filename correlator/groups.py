@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from correlator.circles import Account
+from correlator.circles import Account, Heeded
 from correlator.clusters import Clusters
 from correlator.conversation import Conversation, identified
 from correlator.identity import identity_key
@@ -55,8 +55,10 @@ class Groups:
             body = ConversationMembers(_effect(body.members, before, after))
         elif before.roster.complete:
             self._note_members(key, before, after, inferred=False)
-        if after.title is not None and (before.title is None or before.title.name != after.title.name):
-            settings = Settings(change="changed", subject=after.title.name)
+        name = after.title.name if after.title else None
+        told = body.settings.subject if isinstance(body, ConversationSettings) else None
+        if name is not None and name not in {told, before.title.name if before.title else None}:
+            settings = Settings(change="changed", subject=name)
             self.changes.append(Change("settings", key, ConversationSettings(settings)))
         return body
 
@@ -68,9 +70,9 @@ class Groups:
 
     # --- groups whose provider tells of them nowhere else ---
 
-    def learn(self, scope: Scope, before: Rollup, after: Rollup) -> None:
+    def learn(self, scope: Scope, after: Rollup) -> None:
         """Take the members of a group from the report on a message that went to that group and to nobody else."""
-        if after.group is None or after.listed is None or (after.group, after.listed) == (before.group, before.listed):
+        if after.group is None or after.listed is None:
             return
         key = identity_key(scope, after.group)
         known = self._clusters.find(key) or identified(after.group, scope.path)
@@ -83,16 +85,21 @@ class Groups:
         Words count from their registration on: what they were before is not known, and may have been something else.
         """
         if evidence.keywords is not None:
-            account = self._records.find(Account, scope.whole_account()) or Account()
-            known_words = {**account.keywords, key: evidence.keywords}
-            self._records.set(scope.whole_account(), msgspec.structs.replace(account, keywords=known_words))
+            self._heed(scope, key, Heeded(at, evidence.keywords))
         ends = reading(evidence.identity, evidence.lines) if evidence.said else None
         if ends is None:
             return
         account = self._records.find(Account, scope.whole_account()) or Account()
         for group, words in account.keywords.items():
-            if words.line == ends[0]:
-                self._move(ConversationKey(group), words, evidence.said, ends[1], at)
+            if words.keywords.line == ends[0]:
+                self._move(ConversationKey(group), words.keywords, evidence.said, ends[1], at)
+
+    def _heed(self, scope: Scope, key: ConversationKey, words: Heeded) -> None:
+        account = self._records.find(Account, scope.whole_account()) or Account()
+        before = account.keywords.get(key)
+        if before is None or before.at <= words.at:
+            keywords = {**account.keywords, key: words}
+            self._records.set(scope.whole_account(), msgspec.structs.replace(account, keywords=keywords))
 
     def _move(self, key: ConversationKey, words: Keywords, said: tuple[str, ...], contact: Address, at: int) -> None:
         known = self._clusters.known(key)

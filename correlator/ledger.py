@@ -110,6 +110,7 @@ class Ledger:
     def _fold(self, fact: Fact) -> Folded:
         scope, event, evidence = fact.scope, fact.event, fact.evidence
         self._begin()
+        self._users.lines(scope, evidence.lines)
         for one, other in evidence.same_user:
             self._users.tie(scope, fact.order, one, other)
         decision = self._users.decide(scope, event.id, evidence, fact.order)
@@ -210,7 +211,7 @@ class Ledger:
         after = rollups.absorb(before, sent, fact.evidence, status, fact.at)
         self._records.set(root, after)
         self._complete(fact, sent.message[0], before, after)
-        self._groups.learn(fact.scope, before, after)
+        self._groups.learn(fact.scope, after)
         if isinstance(body, MessageStatus) and rollups.is_stale(before, body.status, sent):
             body = msgspec.structs.replace(body, status=msgspec.structs.replace(body.status, stale=True))
         return body, after.show() if status is not None else None
@@ -232,7 +233,7 @@ class Ledger:
         if not (isinstance(body, MessageReceived) and window and self._is_seen_by_several(fact, subject)):
             return None
         before = self._records.find(Recent, subject) or Recent()
-        telling = Telling(fact.event.id, fact.evidence.lines, fact.received_at)
+        telling = Telling(fact.event.id, fact.evidence.lines, fact.at, fact.received_at)
         after, copy_of = saw(before, body.message, telling, window)
         self._records.set(subject, after)
         return copy_of
@@ -243,7 +244,8 @@ class Ledger:
         if known.kind != "group" or not fact.evidence.lines:
             return False
         of_one_line = identity is not None and identity.kind == "group" and identity.parts[0] != ""
-        return not of_one_line and len(fact.lines.union(known.lines, fact.evidence.lines)) > 1
+        ours = self._users.lines(fact.scope, fact.evidence.lines)
+        return not of_one_line and len(ours.union(fact.lines, known.lines)) > 1
 
     # --- a person's word ---
 

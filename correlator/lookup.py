@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
@@ -39,7 +39,9 @@ class Page(msgspec.Struct, frozen=True):
 class Lookup:
     """Reads one namespace. All calls raise StoreError when Redis fails."""
 
-    def __init__(self, redis: Redis, keyspace: Keyspace, id_key: bytes) -> None:
+    def __init__(self, redis: Redis, keyspace: Keyspace, id_key: bytes, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: Unix seconds; tells which of the hashes of message ids may hold one."""
+        self._clock = clock
         self._redis = redis
         self._keys = keyspace
         self._id_key = id_key
@@ -64,18 +66,20 @@ class Lookup:
         for recipient in await self._reading(partial(_recipients, batch=batch)):
             place = pointer_key(scope, Pointer("batch", (identifier, recipient)))
             keys |= await self._reading(partial(_served, pointer=place))
-        return await self._page(keys, after, limit, lambda known: known.account == scope.path)
+        return await self._page(keys, after, limit, lambda _, accounts: scope.path in accounts)
 
     async def by_address(
         self, address: Address, provider: str | None, account: str | None, after: str, limit: int
     ) -> Page:
         """Conversations that somebody takes part in now, at one account or provider, or (None) anywhere."""
 
-        def fits(known: Conversation) -> bool:
-            of_provider, _, of_account = known.account.partition("/")
+        def fits(known: Conversation, accounts: frozenset[str]) -> bool:
             people = known.people or ()
             taking_part = address in people or known.same.get(address) in people
-            return taking_part and provider in {None, of_provider} and account in {None, of_account}
+            places = (path.split("/", 1) for path in accounts)
+            return taking_part and any(
+                provider in {None, of_provider} and account in {None, of_account} for of_provider, of_account in places
+            )
 
         return await self._page(await self._indexed(address_term(address)), after, limit, fits)
 
@@ -84,13 +88,13 @@ class Lookup:
     async def _indexed(self, term: str) -> set[ConversationKey]:
         """Keys that stand in the index under a term, or under another one that looks like it."""
         key, prefix = self._keys.index(term)
-        members: list[bytes] = await answer(self._redis.zrangebylex(key, b"[" + prefix, b"(" + prefix + b"\xff"))
+        members: list[bytes] = await answer(self._redis.zrangebylex(key, b"[" + prefix, _after(prefix)))
         return {key_of(member[len(prefix) :]) for member in members}
 
     async def _of_message(self, term: str) -> set[ConversationKey]:
         """The conversation that a person's message was in, as long as its id is kept."""
         found: set[ConversationKey] = set()
-        for name, field in self._keys.identifiers(term, int(time.time())):
+        for name, field in self._keys.identifiers(term, int(self._clock())):
             key: bytes | None = await answer(self._redis.hget(name, field))
             found |= {ConversationKey(key.decode())} if key else set()
         return found
@@ -107,30 +111,39 @@ class Lookup:
                 await read(self._redis, self._keys, known, missing.names)
 
     async def _page(
-        self, keys: Iterable[ConversationKey], after: str, limit: int, fits: Callable[[Conversation], bool]
+        self,
+        keys: Iterable[ConversationKey],
+        after: str,
+        limit: int,
+        fits: Callable[[Conversation, frozenset[str]], bool],
     ) -> Page:
         wanted = sorted(keys)
         found = await self._reading(partial(_all_resolved, keys=wanted))
-        fitting = sorted(key for key, view, _ in found if fits(view) and key > after)
-        shown = {key: (key, view, merged) for key, view, merged in found}
-        page = [await self._shown(shown[key]) for key in fitting[:limit]]
-        return Page(page, fitting[limit - 1] if len(fitting) > limit else None)
+        fitting = {one.key: one for one in found if fits(one.view, one.accounts) and one.key > after}
+        page = [await self._shown(fitting[key]) for key in sorted(fitting)[:limit]]
+        return Page(page, page[-1]["key"] if len(fitting) > limit else None)
 
     async def _shown(self, found: "_Found") -> dict[str, Any]:
-        key, view, merged = found
+        key, view = found.key, found.view
         scope = Scope(self._id_key, self._keys.namespace, *view.account.split("/", 1))
         sequence: bytes | None = await answer(self._redis.get(self._keys.sequence(key)))
         return {
             **show(view, key, scope),
             "account": view.account,
-            "merged": merged,
+            "merged": found.merged,
             "ids": {} if view.group is None else {"group_id": view.group},
             "sequence": (sequence or b"").decode().zfill(SEQUENCE_DIGITS),
         }
 
 
-#: The key that stands for a conversation, all that is known of it, and the keys that resolve to it.
-_Found = tuple[ConversationKey, Conversation, tuple[ConversationKey, ...]]
+class _Found(NamedTuple):
+    """The key that stands for a conversation, all that is known of it, and what else resolves to it."""
+
+    key: ConversationKey
+    view: Conversation
+    merged: tuple[ConversationKey, ...]
+    #: A person may have linked conversations of several.
+    accounts: frozenset[str]
 
 
 def _resolved(records: Records, key: ConversationKey) -> _Found | None:
@@ -138,12 +151,13 @@ def _resolved(records: Records, key: ConversationKey) -> _Found | None:
     if not clusters.is_heard_of(key):
         return None
     survivor = clusters.survivor(key)
-    return survivor, clusters.view(survivor), clusters.resolving_to(survivor)
+    accounts = frozenset(clusters.known(each).account for each in clusters.component(survivor))
+    return _Found(survivor, clusters.view(survivor), clusters.resolving_to(survivor), accounts)
 
 
 def _all_resolved(records: Records, keys: list[ConversationKey]) -> list[_Found]:
     records.want(Conversation, keys)
-    return list({found[0]: found for key in keys if (found := _resolved(records, key))}.values())
+    return list({found.key: found for key in keys if (found := _resolved(records, key))}.values())
 
 
 def _served(records: Records, pointer: ConversationKey) -> set[ConversationKey]:
@@ -153,6 +167,12 @@ def _served(records: Records, pointer: ConversationKey) -> set[ConversationKey]:
     served = {key for key, _ in (*known.wanted, *known.opened) if clusters.is_heard_of(key)}
     claims = [(-claim.rank, claim.key) for claim in known.claims if claim.key]
     return served or ({min(claims)[1]} if claims else set())
+
+
+def _after(prefix: bytes) -> bytes:
+    """Where all that starts with a prefix ends, as ZRANGEBYLEX takes it."""
+    bare = prefix.rstrip(b"\xff")
+    return b"(" + bare[:-1] + bytes([bare[-1] + 1]) if bare else b"+"
 
 
 def _recipients(records: Records, batch: ConversationKey) -> list[Address]:

@@ -79,7 +79,7 @@ def _foreseen_people(scope: Scope, evidence: Evidence) -> set[Name]:
     ends = reading(evidence.identity or evidence.fallback, evidence.lines)
     people = {address for tie in evidence.same_user for address in tie}
     people |= {address for address in (ends and ends[1], evidence.contact) if address}
-    return _names(Circle, map(scope.user, people)) | (_names(Account, (scope.whole_account(),)) if people else set())
+    return _names(Circle, map(scope.user, people)) | _names(Account, (scope.whole_account(),))
 
 
 def anticipated(scope: Scope, evidence: Evidence, known: Mapping[Name, bytes | None]) -> set[Name]:

@@ -57,6 +57,11 @@ class Rollup(Record, frozen=True, omit_defaults=True):
             "settled": self.settled or (recipients is not None and 0 < recipients <= final),
         }
 
+    def reached(self, recipient: Address) -> int:
+        """The highest rank known of a recipient, under whatever address; what all came to, each came to."""
+        same = shown(self.ties) if self.ties else {}
+        return max(self.whole, self._people().get(same.get(recipient, recipient), _NOTHING))
+
     def _people(self) -> dict[Address, int]:
         """The highest rank of each recipient, those that are one user taken together."""
         same, people = shown(self.ties) if self.ties else {}, dict[Address, int]()
@@ -72,11 +77,12 @@ class Rollup(Record, frozen=True, omit_defaults=True):
 
     def _counts(self, ranks: list[int], recipients: int | None) -> dict[int, int]:
         """How many are at each rank. What the whole message came to, everybody came to."""
-        if sum(self.tally.values()) > sum(rank > _NOTHING for rank in ranks):
+        named = [rank for rank in ranks if rank > _NOTHING]
+        counted = sum(self.tally.values()), sum(rank * number for rank, number in self.tally.items())
+        if counted > (len(named), sum(named)):
             return self.tally
-        counts: dict[int, int] = {}
-        unnamed = max(0, (recipients or 0) - len(ranks))
-        for rank in (*ranks, *[_NOTHING] * unnamed):
+        counts = {self.whole: max(0, (recipients or 0) - len(ranks))}
+        for rank in ranks:
             at_least = max(rank, self.whole)
             counts[at_least] = counts.get(at_least, 0) + 1
         return counts
@@ -137,7 +143,7 @@ def is_stale(known: Rollup, status: Status, sent: Sent) -> bool:
     """Whether the recipient, or the message as a whole, was already at that state or above."""
     state = STATES.index(status.value)
     if status.recipient is not None:
-        return known.ranks.get(status.recipient, _NOTHING) // _RANKS >= state
+        return known.reached(status.recipient) // _RANKS >= state
     if sent.tally:
         return _greater(known.tally, sent.tally) == known.tally
     return known.whole // _RANKS >= state
@@ -177,4 +183,5 @@ def _union(known: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
 def _later(
     known: tuple[int, tuple[Address, ...]] | None, told: tuple[int, tuple[Address, ...]] | None
 ) -> tuple[int, tuple[Address, ...]] | None:
-    return max((listed for listed in (known, told) if listed is not None), default=None)
+    lists = [listed for listed in (known, told) if listed is not None]
+    return max(lists, key=lambda listed: (listed[0], len(listed[1]), listed[1]), default=None)

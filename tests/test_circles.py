@@ -6,6 +6,7 @@ from correlator.circles import (
     Account,
     Circle,
     Doubtful,
+    Heeded,
     Sight,
     Tied,
     joined,
@@ -156,7 +157,7 @@ def test_two_circles_become_one() -> None:
 def test_who_is_who_is_kept_for_ever() -> None:
     """Neither a circle nor what is remembered of an account expires, and both are read back as they were."""
     known = with_doubtful(circle(Tied(1, ANN, ANN_ID, personal=True), sight(2, ANN)), fact(8))
-    account = Account((LINE,), {key("group"): Keywords(LINE, ("join",), None)})
+    account = Account((LINE,), {key("group"): Heeded(7, Keywords(LINE, ("join",), None))})
 
     assert not known.expires
     assert not account.expires

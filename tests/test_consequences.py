@@ -438,10 +438,11 @@ async def test_what_a_second_line_hears_is_published_as_a_copy(engine: Engine) -
 
 
 async def test_the_first_message_of_a_group_is_copied_though_no_line_is_configured(engine: Engine) -> None:
-    """That a group has a second line of ours is first told by the copy itself."""
+    """That the account has a second line is enough, wherever it was heard of: copies are looked for from then on."""
+    await engine.feed(event("before", pair(CAT, LINE_2)))
     await engine.feed(heard_on("one", LINE), heard_on("two", LINE_2))
 
-    assert await copied(engine) == {"one": None, "two": "one"}
+    assert await copied(engine) == {"before": None, "one": None, "two": "one"}
 
 
 @pytest.mark.parametrize(

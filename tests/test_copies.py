@@ -37,7 +37,7 @@ class Told(NamedTuple):
 
 def tell(known: Recent, told: Told, window: int = WINDOW) -> tuple[Recent, EventId | None]:
     """What is known after one callback, and of which event it is a copy."""
-    telling = Telling(EventId(told.event), tuple(LINES[line] for line in told.lines), told.at)
+    telling = Telling(EventId(told.event), tuple(LINES[line] for line in told.lines), told.at, told.at)
     return saw(known, msgspec.structs.replace(told.said, id=told.event), telling, window)
 
 
@@ -167,9 +167,9 @@ def test_a_late_redelivery_makes_no_copy_of_a_new_message(name: str) -> None:
 
 
 def test_what_is_too_old_to_be_copied_is_forgotten() -> None:
-    """The record holds only as much as a copy may still come of."""
+    """The record holds ten minutes, in which redeliveries are told from new messages, and no more."""
     known, _ = tell(Recent(), Told("a", "1", 0))
-    known, _ = tell(known, Told("b", "1", WINDOW + 1))
+    known, _ = tell(known, Told("b", "1", 10 * 60 * 1000 + 1))
 
     assert [sighting.events[0][0] for sighting in known.sightings] == ["b"]
 

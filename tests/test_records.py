@@ -8,7 +8,7 @@ from correlator.index import address_term, group_term, index_changes, message_te
 from correlator.reading import KINDS
 from correlator.records import MissingRecords, Name, Record, Records, Write, decode, encode
 from correlator.rollup import Rollup
-from schemas.events import Evidence, group_identity, pair_identity
+from schemas.events import Evidence, group_identity
 from schemas.ids import Scope
 from schemas.keyspace import Keyspace
 from tests.engine import ANN, BOB, CAT, LINE
@@ -160,10 +160,10 @@ def test_a_conversation_is_found_by_its_people_and_its_group() -> None:
 
 def test_a_user_is_found_by_phone_and_by_id() -> None:
     """Whatever address a fact has shown for a participant leads to the conversation."""
-    pair = identified(pair_identity(LINE, ANN), "whatsapp/main", (LINE,))
-    known = absorb(pair, Evidence(same_user=((ANN, CAT),)), frozenset(), 10)
+    club = identified(group_identity("", "club"), "whatsapp/main", (LINE,))
+    known = absorb(club, Evidence(joined=(ANN,), same_user=((ANN, CAT),)), frozenset(), 10)
 
-    assert terms(known) == {address_term(ANN), address_term(CAT)}
+    assert terms(known) == {address_term(ANN), address_term(CAT), group_term("whatsapp/main", "club")}
 
 
 def test_other_records_are_found_by_nothing() -> None:

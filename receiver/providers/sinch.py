@@ -243,7 +243,8 @@ def _batch_report(capture: Capture, node: Node) -> list[Parsed]:
     buckets = statuses.elements()
     if _agreed(buckets):
         return [_counted(capture, node, buckets)]
-    return _completed([item for bucket in buckets for item in _bucket(capture, node, bucket)], _everybody(buckets))
+    items = [item for bucket in buckets for item in _bucket(capture, node, bucket)]
+    return _completed(_summed(items), _everybody(buckets))
 
 
 def _everybody(buckets: list[Node]) -> tuple[Address, ...] | None:
@@ -258,6 +259,22 @@ def _everybody(buckets: list[Node]) -> tuple[Address, ...] | None:
     except ParseError:
         return None  # the recipient is a dead letter of its own
     return tuple(sorted(people))
+
+
+def _summed(items: list[Parsed]) -> list[Parsed]:
+    """Buckets that only count, each with what those before it counted: two may be of one state, by unlike codes."""
+    total: dict[State, int] = {}
+    summed: list[Parsed] = []
+    for item in items:
+        sent = item.evidence.sent if isinstance(item, Event) and item.evidence else None
+        if isinstance(item, Event) and item.evidence and sent and sent.tally:
+            for state, number in sent.tally:
+                total[state] = total.get(state, 0) + number
+            tallied = replace(item.evidence, sent=replace(sent, tally=tuple(total.items())))
+            summed.append(replace(item, evidence=tallied))
+        else:
+            summed.append(item)
+    return summed
 
 
 def _completed(items: list[Parsed], everybody: tuple[Address, ...] | None) -> list[Parsed]:
