@@ -1,6 +1,6 @@
 """The capture log: what was accepted, in order. The only queue."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -53,6 +53,17 @@ class CaptureLog:
         streams: dict[Any, Any] = {self._keys.captures: after or "0-0"}
         found = await answer(self._redis.xread(streams, count, wait_milliseconds))
         return [LogEntry(position.decode(), fields) for _, entries in found for position, fields in entries]
+
+    async def scan(self, after: str = "", until: str = "+", count: int = 500) -> AsyncIterator[LogEntry]:
+        """Every entry after a position and up to another, oldest first, some at a time. Raises StoreError."""
+        while True:
+            begin = f"({after}" if after else "-"
+            found = await answer(self._redis.xrange(self._keys.captures, begin, until, count=count))
+            for position, fields in found:
+                after = position.decode()
+                yield LogEntry(after, fields)
+            if len(found) < count:
+                return
 
     async def trim_captures(self, before_milliseconds: int, max_bytes: int) -> int:
         """Remove captures older than a Unix time or beyond a size, never one that is not committed yet."""
