@@ -101,17 +101,21 @@ class PointerClasses:
         if not self._clusters.is_heard_of(key):
             self.begin(scope, key, provisional(kind, view.root, key, scope.path))
 
-    def send_on(self, scope: Scope, root: ConversationKey) -> None:
-        """Have each provisional key of a class, and of those linked with it, lead to where its kind belongs now."""
+    def send_on(self, scope: Scope, root: ConversationKey, *, undone: bool = False) -> None:
+        """Have each provisional key of a class, and of those linked with it, lead to where its kind belongs now.
+
+        A key that nothing claims stays where it led before, as its class may have expired since; unless a person has
+        taken back what led it there.
+        """
         wanted = sorted({key for known in self._linked(root).values() for key in (*known.wanted, *known.opened)})
         for key, kind in wanted:
             if not self._clusters.is_heard_of(key):
                 self.begin(scope, key, provisional(kind, root, key, scope.path))
         for key, kind in wanted:
             target = self.serve(scope, root, kind)
-            if target == key:
+            if target == key and undone:
                 self._restore(key)
-            else:
+            elif target != key:
                 self._lead(key, self._clusters.known(key), target)
 
     def _lead(self, key: ConversationKey, before: Conversation, target: ConversationKey) -> None:
@@ -162,9 +166,9 @@ class PointerClasses:
             links = {*known.links} - {other} if undone else {*known.links, other}
             self._records.set(key, msgspec.structs.replace(known, links=tuple(sorted(links))))
         for key in (link.one, link.other):
-            self._relink(scope, key)
+            self._relink(scope, key, undone=undone)
 
-    def _relink(self, scope: Scope, key: ConversationKey) -> None:
+    def _relink(self, scope: Scope, key: ConversationKey, *, undone: bool = False) -> None:
         """Do what the links of a key say, as far as both ends of each have been heard of."""
         known = self._clusters.known(key)
         if known.is_identity:
@@ -172,7 +176,7 @@ class PointerClasses:
         for end in (key, *known.links):
             there = self._clusters.find(end)
             if there is not None and there.is_provisional_key:
-                self.send_on(scope.of(there.account), self._claim_by_person(end))
+                self.send_on(scope.of(there.account), self._claim_by_person(end), undone=undone)
 
     def _claim_by_person(self, key: ConversationKey) -> ConversationKey:
         """Have a provisional key's class be claimed by, and linked with, what a person says; the class's root."""

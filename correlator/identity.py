@@ -17,7 +17,8 @@ what rule 5 says.
    the provisional key is that of the class's smallest pointer, or of the event if there is no pointer.
 4. **Users**, within an account. Two user ids tied are one user, and so are two phones. A phone and the user id
    it is seen with are one user. Per line, all direct conversations with one user are one. Whatever is not a phone
-   counts as a user id; groups are never touched by this, nor is what does not say which of its ends is our line.
+   counts as a user id; a set of two and a pair stay apart all the same. Groups are never touched by this, nor is what
+   does not say which of its ends is our line.
 5. **Recycled phones.** From the fact on that shows a phone with a second user id, tied to the first by no tie between
    ids, the phone is in doubt: it links nothing further, and facts that know their user by that phone alone have
    no identity (they are direct, and pointers may serve them). What had merged stays. Which of the two ids came first is
@@ -339,7 +340,7 @@ class _Board:
             users = accounts[account]
             for identity, lines in self._decided(fact, decision):
                 if ends := reading(identity, lines):
-                    thread = threads[(*account, ends[0], users.user(ends[1]))]
+                    thread = threads[(*account, ends[0], users.user(ends[1]), str(identity.kind == "set"))]
                     thread.setdefault(identity_key(fact.scope, identity), (at, users.doubted(ends[1])))
         for thread in threads.values():
             for (one, (at, until)), (other, (other_at, other_until)) in combinations(thread.items(), 2):

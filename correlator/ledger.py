@@ -23,6 +23,7 @@ from correlator.records import MissingRecords, Name, Records, Write
 from correlator.rollup import Rollup
 from schemas.address import Address
 from schemas.events import (
+    ConversationMembers,
     ConversationMerged,
     Event,
     EventBody,
@@ -116,7 +117,7 @@ class Ledger:
         decision = self._users.decide(scope, event.id, evidence, fact.order)
         own = self._decided(fact, decision)
         root = self._join(event, decision, evidence)
-        if own is None and root is not None:
+        if root is not None and _is_in_doubt(decision, evidence):
             self._users.doubt(scope, evidence, decision, fact.order)
         body, rollup = self._sum_up(fact)
         if evidence.registered and evidence.sent is not None and evidence.sent.line is not None:
@@ -179,8 +180,7 @@ class Ledger:
 
     def _join(self, event: Event, decision: Decision, evidence: Evidence) -> ConversationKey | None:
         """Put the fact into the class of its pointers, if a later one may know its conversation by these."""
-        in_doubt = decision.provisional and evidence.identity is not None
-        alone = not decision.pointers and decision.fallback is None and not in_doubt
+        alone = not decision.pointers and decision.fallback is None and not _is_in_doubt(decision, evidence)
         if alone or not (decision.provisional or _may_be_named_later(event.body)):
             return None
         kind = None if evidence.fallback is None else kind_of(evidence.fallback)
@@ -192,11 +192,14 @@ class Ledger:
             opened = provisional(decision.kind, decision.anchor, decision.key, fact.scope.path)
             self._classes.begin(fact.scope, key, opened)
         after = before = self._clusters.known(key)
+        seen = self._clusters.view(self._clusters.survivor(key))
         if not decision.provisional or before.provisional:
             # Who serves a fact that decides nothing is a matter of claims, and those may change: it adds nothing.
             after = absorb(before, fact.evidence, fact.lines, fact.at)
         self._records.set(key, after)
-        return self._groups.changed(key, before, after, body)
+        if after is before and not isinstance(body, ConversationMembers):
+            return body
+        return self._groups.changed(key, seen, self._clusters.view(self._clusters.survivor(key)), body)
 
     # --- its message ---
 
@@ -280,6 +283,12 @@ class Ledger:
         for _, subject, _, _ in news:
             self._clusters.publish(subject)
         return [Told(word, subject, self._clusters.view(subject), body, also) for word, subject, body, also in news]
+
+
+def _is_in_doubt(decision: Decision, evidence: Evidence) -> bool:
+    """Whether what the evidence or a setting says does not count, since a phone may be another person's by now."""
+    says = evidence.identity or evidence.fallback
+    return decision.provisional and says is not None and decision.fallback is None
 
 
 def _may_be_named_later(body: EventBody) -> bool:
