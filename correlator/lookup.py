@@ -36,6 +36,12 @@ class Page(msgspec.Struct, frozen=True):
     after: str | None
 
 
+async def origin(redis: Redis, keyspace: Keyspace) -> str:
+    """The namespace that conversation keys derive for: this one, or the one that it was rebuilt from."""
+    recorded: bytes | None = await answer(redis.hget(keyspace.meta, "keys_of"))
+    return recorded.decode() if recorded else keyspace.namespace
+
+
 class Lookup:
     """Reads one namespace. All calls raise StoreError when Redis fails."""
 
@@ -45,6 +51,10 @@ class Lookup:
         self._redis = redis
         self._keys = keyspace
         self._id_key = id_key
+
+    async def scope(self, provider: str, account: str) -> Scope:
+        """What the keys of an account derive under."""
+        return Scope(self._id_key, await origin(self._redis, self._keys), provider, account)
 
     async def conversation(self, key: ConversationKey) -> dict[str, Any] | None:
         """What is known of a conversation, under the key that stands for it now; None for a key never heard of.
@@ -57,7 +67,7 @@ class Lookup:
 
     async def by_id(self, provider: str, account: str, identifier: str, after: str, limit: int) -> Page:
         """Conversations that an id of the provider's leads to: of a message, a batch (there may be many), a group."""
-        scope = Scope(self._id_key, self._keys.namespace, provider, account)
+        scope = await self.scope(provider, account)
         keys = await self._indexed(group_term(scope.path, identifier))
         keys |= await self._of_message(message_term(scope.path, identifier))
         for kind in _KINDS:
@@ -125,7 +135,7 @@ class Lookup:
 
     async def _shown(self, found: "_Found") -> dict[str, Any]:
         key, view = found.key, found.view
-        scope = Scope(self._id_key, self._keys.namespace, *view.account.split("/", 1))
+        scope = await self.scope(*view.account.split("/", 1))
         sequence: bytes | None = await answer(self._redis.get(self._keys.sequence(key)))
         return {
             **show(view, key, scope),

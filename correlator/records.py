@@ -107,7 +107,7 @@ class Records:
 
     def want(self, kind: type[Record], keys: Iterable[str]) -> None:
         """See that several records were read. Raises MissingRecords with all that were not."""
-        missing = {Name(kind.__name__, key) for key in keys}.difference(self._read)
+        missing = {name for key in keys if (name := Name(kind.__name__, key)) not in self._read}
         if missing:
             raise MissingRecords(missing)
 

@@ -45,8 +45,6 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
     health = Health(redis, keyspace)
     api = Api(
         tokens=server.api_tokens,
-        namespace=settings.namespace,
-        id_key=settings.id_key,
         endpoints=endpoints,
         providers=frozenset(providers),
         reception=reception,
