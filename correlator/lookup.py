@@ -26,6 +26,8 @@ from schemas.keyspace import Keyspace
 #: The kinds of pointers that providers make of their ids.
 _KINDS = ("message", "batch", "request")
 
+_AT_ONCE = 500
+
 _T = TypeVar("_T")
 
 
@@ -64,6 +66,14 @@ class Lookup:
         """
         found = await self._reading(partial(_resolved, key=key))
         return None if found is None else await self._shown(found)
+
+    async def survivors(self, keys: Iterable[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
+        """What each key resolves to now; one that nothing is known of, to itself."""
+        found: dict[ConversationKey, ConversationKey] = {}
+        wanted = sorted(set(keys))
+        for at in range(0, len(wanted), _AT_ONCE):
+            found |= await self._reading(partial(_survivors, keys=wanted[at : at + _AT_ONCE]))
+        return found
 
     async def by_id(self, provider: str, account: str, identifier: str, after: str, limit: int) -> Page:
         """Conversations that an id of the provider's leads to: of a message, a batch (there may be many), a group."""
@@ -163,6 +173,12 @@ def _resolved(records: Records, key: ConversationKey) -> _Found | None:
     survivor = clusters.survivor(key)
     accounts = frozenset(clusters.known(each).account for each in clusters.component(survivor))
     return _Found(survivor, clusters.view(survivor), clusters.resolving_to(survivor), accounts)
+
+
+def _survivors(records: Records, keys: list[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
+    records.want(Conversation, keys)
+    clusters = Clusters(records)
+    return {key: clusters.survivor(key) for key in keys}
 
 
 def _all_resolved(records: Records, keys: list[ConversationKey]) -> list[_Found]:

@@ -87,7 +87,7 @@ class Store:
         for commit in await self._decide(entries):
             if in_place:
                 commit.position = ""
-            outcomes += await self._write(commit, token, after)
+            outcomes += await self.write(commit, token, after)
             after = commit.position or after
         return outcomes
 
@@ -118,7 +118,8 @@ class Store:
 
     # --- writing ---
 
-    async def _write(self, commit: Commit, token: str, after: str) -> list[Outcome]:
+    async def write(self, commit: Commit, token: str, after: str) -> list[Outcome]:
+        """Write what was decided, in one script call. Raises as `commit` does."""
         keys, args = self._arguments(commit, token, after)
         said = await answer(self._scripts.commit(keys=keys, args=args))
         if said[0] == b"record":
