@@ -35,19 +35,22 @@ class PointerClasses:
         """The class of a pointer, with those that a person says are the same conversation's."""
         return joined(self._linked(self.root(pointer)).values())
 
-    def join(self, decision: Decision, claims: Iterable[Claim]) -> ConversationKey:
-        """Put a fact into the class of its pointers, with what it claims; the root of that class."""
+    def join(self, decision: Decision, claims: Iterable[Claim]) -> tuple[ConversationKey, bool]:
+        """Put a fact into the class of its pointers, with what it claims; its root, and whether that is news."""
         anchors = decision.pointers or ((decision.anchor,) if decision.anchor else ())
         wanted = ((decision.key, decision.kind),) if decision.provisional else ()
         told = PointerClass(members=anchors, claims=tuple(claims), wanted=wanted)
         roots = {self.root(anchor) for anchor in anchors}
         classes = [known for root in sorted(roots) if (known := self._records.find(PointerClass, root)) is not None]
+        if len(classes) == 1 and classes[0].has(told):
+            self._records.set(classes[0].root, classes[0])
+            return classes[0].root, False
         after = joined([*classes, told])
         self._records.set(after.root, after)
         for member in {*roots, *anchors} - {after.root}:
             self._move_rollup(member, after.root)
             self._records.set(member, PointerClass(leads_to=after.root))
-        return after.root
+        return after.root, True
 
     def _move_rollup(self, before: ConversationKey, root: ConversationKey) -> None:
         known = self._records.find(Rollup, before)
@@ -91,9 +94,9 @@ class PointerClasses:
 
     def _open(self, scope: Scope, view: PointerClass, key: ConversationKey) -> None:
         """See that the class's own provisional conversation is there, and that it is among those to be sent on."""
-        kind = view.own(scope).get(key)
-        if kind is None:
+        if any(claim.key == key for claim in view.claims):
             return
+        kind = view.own(scope)[key]
         holder = self._known(view.root)
         if (key, kind) not in (*holder.wanted, *holder.opened):
             opened = tuple(sorted((*holder.opened, (key, kind))))

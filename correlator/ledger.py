@@ -116,7 +116,7 @@ class Ledger:
             self._users.tie(scope, fact.order, one, other)
         decision = self._users.decide(scope, event.id, evidence, fact.order)
         own = self._decided(fact, decision)
-        root = self._join(event, decision, evidence)
+        root, is_news = self._join(event, decision, evidence)
         if root is not None and _is_in_doubt(decision, evidence):
             self._users.doubt(scope, evidence, decision, fact.order)
         body, rollup = self._sum_up(fact)
@@ -131,7 +131,7 @@ class Ledger:
         body = self._absorb(fact, own, decision, body)
         if waits:
             self._classes.publish(own)
-        if root is not None:
+        if root is not None and is_news:
             self._classes.send_on(scope, root)
         self._groups.hear(scope, own, evidence, fact.at)
         return self._shown(fact, own, body, rollup, waits=waits)
@@ -178,11 +178,14 @@ class Ledger:
         self._users.meet(fact.scope, identity, lines, fact.order)
         return key
 
-    def _join(self, event: Event, decision: Decision, evidence: Evidence) -> ConversationKey | None:
-        """Put the fact into the class of its pointers, if a later one may know its conversation by these."""
+    def _join(self, event: Event, decision: Decision, evidence: Evidence) -> tuple[ConversationKey | None, bool]:
+        """Put the fact into the class of its pointers, if a later one may know its conversation by these.
+
+        Its root, and whether that says anything new: else every key of it leads where it should already.
+        """
         alone = not decision.pointers and decision.fallback is None and not _is_in_doubt(decision, evidence)
         if alone or not (decision.provisional or _may_be_named_later(event.body)):
-            return None
+            return None, False
         kind = None if evidence.fallback is None else kind_of(evidence.fallback)
         return self._classes.join(decision, claims_of(decision, kind, registered=evidence.registered))
 
