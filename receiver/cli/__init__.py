@@ -1,10 +1,11 @@
-"""The command line, a module for each theme: serve and try, check, send, tail, register and conversations."""
+"""The command line, a module for each theme: serve and try, check, send, tail, register, conversations, captures."""
 
 import sys
 
 import typer
 from rich.markup import escape
 
+from receiver.cli.captures import commands as capture_commands
 from receiver.cli.checking import check
 from receiver.cli.conversations import commands as conversation_commands
 from receiver.cli.following import tail
@@ -28,6 +29,7 @@ app.command()(send)
 app.command()(tail)
 app.command()(register)
 app.add_typer(conversation_commands, name="conversations")
+app.add_typer(capture_commands, name="captures")
 
 
 def main() -> None:
