@@ -11,6 +11,7 @@ from receiver.cli.conversations import commands as conversation_commands
 from receiver.cli.following import tail
 from receiver.cli.posting import send
 from receiver.cli.registering import register
+from receiver.cli.replaying import replay
 from receiver.cli.serving import serve, try_out
 from receiver.cli.terminal import err
 from schemas.errors import ConfigError, PartylineError
@@ -28,6 +29,7 @@ app.command()(check)
 app.command()(send)
 app.command()(tail)
 app.command()(register)
+app.command()(replay)
 app.add_typer(conversation_commands, name="conversations")
 app.add_typer(capture_commands, name="captures")
 
