@@ -258,7 +258,7 @@ def reposted(
 
     Raises AuthenticationError when the token, or another credential, is wrong; ReplayMalformed only after that.
     """
-    if all(name != _REPLAY for name, _ in arrival.headers):
+    if not arrival.header(_REPLAY):
         return None
     index = _replay_token(arrival, tokens)
     for scheme in provider.schemes:
@@ -333,7 +333,7 @@ def _told_word(arrival: Arrival, name: bytes, words: tuple[_Word, ...]) -> _Word
 
 def _told_headers(arrival: Arrival, provider: Provider) -> Headers:
     """The headers of the original request; none where they were too long to come along."""
-    if all(name != ORIGINAL_HEADERS for name, _ in arrival.headers):
+    if not arrival.header(ORIGINAL_HEADERS):
         return ()
     try:
         headers = decode_headers(b64decode(_told(arrival, ORIGINAL_HEADERS), validate=True))
