@@ -140,10 +140,14 @@ class Ledger:
         """Whether only a setting says where a fact belongs while its send, which knows better, may be on its way.
 
         Such a fact is published under its provisional key, which can be led elsewhere later. Where no send was ever
-        registered, none is waited for, and the setting's word is as good as any.
+        registered, none is waited for, and the setting's word is as good as any: nor is one for a message whose first
+        reports came in such times.
         """
+        known = self._clusters.find(decision.key)
+        was_settled = known is not None and known.unseen and known.merged_into is not None
         return (
             decision.fallback is not None
+            and not was_settled
             and self._users.has_sends(scope)
             and self._classes.rests_on_setting(root, decision.kind)
         )
