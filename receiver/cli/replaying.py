@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -31,6 +32,7 @@ from receiver.settings import Settings
 from schemas.keyspace import Keyspace
 
 _ASK_ABOVE = 1000
+_NAMESPACE = re.compile("[a-z0-9-]{1,32}")
 _TOKEN = "PARTYLINE_REPLAY_TOKEN"  # noqa: S105 - the variable's name
 _PLAIN_EVERY_SECONDS = 5.0
 
@@ -78,6 +80,8 @@ def replay(
     settings = settings_at(config)
     _only_one(repair=repair, dry_run=dry_run, into=into is not None, to=to is not None)
     selection = selection_of(asked, settings)
+    if into is not None and _NAMESPACE.fullmatch(into) is None:
+        raise SelectionError("--into: a namespace is 1 to 32 of a-z, 0-9 and -")
     wanted = Wanted(file, _position(after), limit, rate, yes)
     with readable_output():
         run(_replay(settings, selection, wanted, _Way(repair, dry_run, into, to), as_json=json))
