@@ -5,6 +5,7 @@ and a wrong signature is refused: who can show one proof cannot hide that anothe
 """
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -18,6 +19,9 @@ from schemas.errors import AuthenticationError, HandshakeRefused, SignatureMissi
 
 #: Never stored, whatever the account accepts: proxies and clients put credentials of their own there.
 _ALWAYS_SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie"})
+
+#: Nor are these kept of a request that proved nothing: it may be another provider's, with that one's secret.
+_LIKELY_SECRET = re.compile(rb"secret|token|passw|credential|api-?key|^x-.*authorization")
 
 #: A scheme that held, and the index of its credential.
 _Proof = tuple[Scheme, int]
@@ -106,6 +110,12 @@ def stored_headers(arrival: Arrival, provider: Provider) -> Headers:
         segment = b"/" + arrival.url_token.encode("utf-8", "surrogatepass")
         kept = [header for header in kept if segment not in header[1]]
     return tuple(kept)
+
+
+def quarantined_headers(arrival: Arrival, provider: Provider) -> tuple[Headers, tuple[bytes, ...]]:
+    """The headers of a refused request that are safe to keep, and the names of the others."""
+    kept = tuple(header for header in stored_headers(arrival, provider) if not _LIKELY_SECRET.search(header[0]))
+    return kept, tuple(name for name, value in arrival.headers if (name, value) not in kept)
 
 
 @lru_cache
