@@ -1,7 +1,6 @@
 """Dead letters: what could not be read, and reading it again after a fix."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 import structlog
@@ -11,15 +10,14 @@ from receiver import streams
 from receiver.captures import LogEntry
 from receiver.pipeline import read
 from receiver.provider import Provider
-from receiver.settings import Settings
 from schemas.errors import PartylineError
 from schemas.events import Unreadable
 from schemas.keyspace import Keyspace
 
 log = structlog.get_logger()
 
-#: Reads captures again through the pipeline's own code, as `receiver.replay.replay_entries`; done once all are committed.
-Replay = Callable[[Settings, AsyncIterator[LogEntry]], Awaitable[Any]]
+#: Reads captures again through the pipeline, as `receiver.replay.replay` does; done once all are committed.
+Replay = Callable[[AsyncIterator[LogEntry]], Awaitable[None]]
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -69,9 +67,7 @@ class Letters:
         position = found.get(letter.capture)
         return await streams.entry_at(self._redis, self._keys.captures, position) if position else None
 
-    async def retry(
-        self, chosen: Sequence[Letter], settings: Settings, providers: Mapping[str, Provider], replay: Replay
-    ) -> Retried:
+    async def retry(self, chosen: Sequence[Letter], providers: Mapping[str, Provider], replay: Replay) -> Retried:
         """Read the captures of letters again, and remove the letters of those that can be read wholly by now.
 
         A letter that stays is never written twice, since the commit knows it; so it must not be removed before.
@@ -79,7 +75,7 @@ class Letters:
         names = dict.fromkeys(letter.capture for letter in chosen)
         found = await streams.located(self._redis, self._keys.captures, names)
         positions = streams.in_order(found.values())
-        failed = await self._replay(positions, settings, replay)
+        failed = await self._replay(positions, replay)
         whole = [position async for position in self._whole(positions, providers) if position not in failed]
         mended = {name for name, position in found.items() if position in whole}
         removed = await self.drop(letter for letter in chosen if letter.capture in mended)
@@ -91,21 +87,21 @@ class Letters:
             stay=len(chosen) - removed,
         )
 
-    async def _replay(self, positions: Sequence[str], settings: Settings, replay: Replay) -> set[str]:
+    async def _replay(self, positions: Sequence[str], replay: Replay) -> set[str]:
         """Read all at once; where something in them breaks that, one by one, so that one never stops its neighbours."""
         try:
-            await replay(settings, self._entries(positions))
+            await replay(self._entries(positions))
         except PartylineError:
             raise
         except Exception:
             log.exception("reading captures again failed; each is read by itself now", captures=len(positions))
         else:
             return set()
-        return {position for position in positions if not await self._replay_one(position, settings, replay)}
+        return {position for position in positions if not await self._replay_one(position, replay)}
 
-    async def _replay_one(self, position: str, settings: Settings, replay: Replay) -> bool:
+    async def _replay_one(self, position: str, replay: Replay) -> bool:
         try:
-            await replay(settings, self._entries([position]))
+            await replay(self._entries([position]))
         except PartylineError:
             raise
         except Exception:

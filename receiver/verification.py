@@ -388,11 +388,19 @@ def explain_entry(
     return msgspec.structs.replace(found, advice=found.advice + more)
 
 
+_PROOFS = {
+    "signed": "its signature",
+    "shared_secret": "its shared secret",
+    "basic_auth": "its user and password",
+    "url_token": "the token of its URL",
+}
+
+
 def explain_capture(
     capture: Capture, account: Account, provider: Provider, now: datetime, *, others: Iterable[Account] = ()
 ) -> Finding:
     """What can still be said of a capture, whose headers were stored without credentials."""
-    accepted = f"it was accepted at {format_time(capture.received_at)} by {capture.assurance}"
+    accepted = f"it was accepted at {format_time(capture.received_at)} for {_PROOFS.get(capture.assurance, 'nothing')}"
     if capture.kind != "callback":
         return Finding("unknown", "", f"it is no callback: one of us handed it in, as a capture of kind {capture.kind}")
     if capture.assurance == "none":

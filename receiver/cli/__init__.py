@@ -1,4 +1,7 @@
-"""The command line, a module for each theme: serve and try, check, send, tail, register and conversations."""
+"""The command line, a module for each theme.
+
+serve and try, check, send, tail, register, conversations, verify, quarantine, dead.
+"""
 
 import sys
 
@@ -7,11 +10,14 @@ from rich.markup import escape
 
 from receiver.cli.checking import check
 from receiver.cli.conversations import commands as conversation_commands
+from receiver.cli.dead import commands as dead_commands
 from receiver.cli.following import tail
 from receiver.cli.posting import send
+from receiver.cli.quarantine import commands as quarantine_commands
 from receiver.cli.registering import register
 from receiver.cli.serving import serve, try_out
 from receiver.cli.terminal import err
+from receiver.cli.verifying import verify
 from schemas.errors import ConfigError, PartylineError
 
 app = typer.Typer(
@@ -28,6 +34,9 @@ app.command()(send)
 app.command()(tail)
 app.command()(register)
 app.add_typer(conversation_commands, name="conversations")
+app.command()(verify)
+app.add_typer(quarantine_commands, name="quarantine")
+app.add_typer(dead_commands, name="dead")
 
 
 def main() -> None:
