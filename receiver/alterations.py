@@ -15,17 +15,22 @@ from base64 import b64decode
 from binascii import Error as NotEncoded
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from schemas.callback import Arrival, Headers
+from schemas.ids import content_hash
 
 #: Larger bodies are not written anew in dozens of ways; callbacks have a few KB.
-_MAX_JSON_BYTES = 1024 * 1024
+_MAX_JSON_BYTES = 256 * 1024
+#: Indentation stops here, since it is paid for at every token; callbacks are some ten levels deep.
+_MAX_DEPTH = 40
 _MAX_INFLATED_BYTES = 16 * 1024 * 1024
 _MAX_FIELDS = 50
 _TIMESTAMP_LENGTHS = (11, 12)
+#: Of 32 bytes in base64 without its padding; shorter header values are no signatures.
+_SIGNATURE_LENGTH = 43
 _BOM = b"\xef\xbb\xbf"
 #: Members in which gateways and queues hand on the body of a request as text.
 _WRAPPERS = ("body", "Body", "rawBody", "raw", "payload", "data", "Message")
@@ -46,10 +51,11 @@ _Bodies = Iterator[tuple[Alteration, bytes]]
 
 def undone(arrival: Arrival) -> Iterator[Candidate]:
     """A request as it may have been before something altered it; the simplest alterations first."""
-    seen = {arrival.body}
+    seen = {content_hash(arrival.body)}
     for alteration, body in chain.from_iterable(make(arrival.body) for make in _OF_BODIES):
-        if body not in seen:
-            seen.add(body)
+        name = content_hash(body)
+        if name not in seen:
+            seen.add(name)
             yield alteration, msgspec.structs.replace(arrival, body=body)
     for alteration, headers in _earlier_headers(arrival.headers):
         if headers != arrival.headers:
@@ -179,12 +185,9 @@ def _form(body: bytes) -> _Bodies:
     yield form, unquote_to_bytes(body)
     yield form, unquote_to_bytes(body.replace(b"+", b" "))
     yield form, unquote_to_bytes(body.replace(b"+", b" ").removesuffix(b"="))
-    try:
-        fields = parse_qsl(body, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
-    except ValueError:
-        return
-    for name, value in fields:
-        yield form, value or name
+    for field in body.split(b"&", _MAX_FIELDS):
+        name, _, value = field.partition(b"=")
+        yield form, unquote_to_bytes((value or name).replace(b"+", b" "))
 
 
 # --- the body as JSON, written anew ---
@@ -247,7 +250,7 @@ def _indented(step: bytes) -> _Write:
             depth -= token in _CLOSING
             opened = before in _OPENING
             if not opened if token in _CLOSING else opened or before == b",":
-                parts.append(b"\n" + step * depth)
+                parts.append(b"\n" + step * min(depth, _MAX_DEPTH))
             parts.append(b": " if token == b":" else token)
             depth += token in _OPENING
             before = token
@@ -333,7 +336,7 @@ def _once(value: bytes) -> bytes:
 
 
 def _padded(value: bytes) -> bytes:
-    return value + b"=" * (-len(value) % 4)
+    return value + b"=" * (-len(value) % 4) if len(value) >= _SIGNATURE_LENGTH else value
 
 
 def _from_hex(value: bytes) -> bytes:
@@ -346,11 +349,11 @@ _OF_VALUES: tuple[tuple[Alteration, _Write], ...] = (
     (Alteration("header_quoted", "quotes were put around header values"), lambda value: value.strip(b"\"' ")),
     (Alteration("header_joined", "a header that stood twice was joined into one with a comma"), _once),
     (Alteration("header_url_encoded", "header values were percent-encoded"), unquote_to_bytes),
+    (Alteration("header_unpadded", "the = at the end of base64 in headers was cut off"), _padded),
     (
         Alteration("header_url_safe", "base64 in headers was made URL-safe"),
         lambda value: _padded(value.translate(_STANDARD)),
     ),
-    (Alteration("header_unpadded", "the = at the end of base64 in headers was cut off"), _padded),
     (Alteration("header_prefix_cut", "`sha256=` was cut off a header"), lambda value: b"sha256=" + value),
     (Alteration("header_as_base64", "a header's digits were encoded as base64"), _from_hex),
 )

@@ -27,14 +27,12 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def readable(body: bytes, max_characters: int) -> list[str]:
+def readable(body: bytes, max_bytes: int) -> list[str]:
     """The lines of a body that nobody proved: cut into tokens and indented, never parsed; the beginning of it."""
-    pretty = indented(body) if body.lstrip()[:1] in (b"{", b"[") else body
-    text = harmless(pretty.decode("utf-8", "backslashreplace"))
-    lines = text[:max_characters].splitlines()
-    if len(text) > max_characters:
-        lines.append(f"… and {len(text) - max_characters} more characters")
-    return lines
+    begin = body[:max_bytes]
+    pretty = indented(begin) if begin.lstrip()[:1] in (b"{", b"[") else begin
+    lines = harmless(pretty.decode("utf-8", "backslashreplace")).splitlines()
+    return [*lines, f"… and {len(body) - len(begin)} more bytes"] if len(body) > len(begin) else lines
 
 
 def around(body: bytes, place: str, detail: str) -> list[str]:

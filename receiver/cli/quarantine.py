@@ -28,7 +28,7 @@ commands = typer.Typer(
 )
 
 DEFAULT_LIMIT = 20
-_SHOWN_CHARACTERS = 8000
+_SHOWN_BYTES = 8000
 _ROUGHLY = 10 * 1024
 _BANNER = "UNAUTHENTIC: nobody proved any of this. Anybody may have sent it."
 
@@ -86,7 +86,7 @@ def show(
     headers = [f"{_text(header)}: {_text(value)}" for header, value in entry.headers]
     out.print(f"[bold red]{_BANNER}[/]\n")
     out.file.write(columns(rows) + "\n")
-    for line in (*headers, "", *readable(entry.body, _SHOWN_CHARACTERS)):
+    for line in (*headers, "", *readable(entry.body, _SHOWN_BYTES)):
         out.print(f"[red]│[/] {escape(harmless(line))}")
     out.print(f"\n[bold red]{_BANNER}[/]")
 
