@@ -19,6 +19,8 @@ class Scripts:
         self.lease = _bind(redis, "lease")
         self.append = _bind(redis, "append")
         self.trim = _bind(redis, "trim")
+        self.release = _bind(redis, "release")
+        self.remove = _bind(redis, "remove")
 
 
 def _bind(redis: Redis, name: str) -> AsyncScript:

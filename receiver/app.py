@@ -20,6 +20,7 @@ from receiver.captures import CaptureLog
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Settings
+from receiver.veil import Veil
 from receiver.webhooks import Clock, Endpoint, Webhooks, utc_now
 from receiver.writer import Writer
 from schemas.errors import StoreError
@@ -37,7 +38,10 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
     """
     keyspace = Keyspace(settings.namespace)
     log = CaptureLog(redis, keyspace)
-    endpoints = {name: Endpoint(account, providers[account.provider]) for name, account in settings.accounts.items()}
+    veil = Veil(settings.id_key)
+    endpoints = {
+        name: Endpoint(account, providers[account.provider], veil) for name, account in settings.accounts.items()
+    }
     server = settings.server
     reception = Reception(server.max_body_bytes, server.max_in_flight_bytes, server.body_timeout_seconds)
     writer = Writer(log, settings.redis.write_deadline_seconds)

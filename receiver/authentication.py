@@ -49,6 +49,9 @@ ORIGINAL_HEADERS = b"partyline-headers"
 #: Never stored, whatever the account accepts: proxies and clients put credentials of their own there.
 _ALWAYS_SECRET = frozenset({b"authorization", b"proxy-authorization", b"cookie", _REPLAY})
 
+#: Nor are these kept of a request that proved nothing: it may be another provider's, with that one's secret.
+_LIKELY_SECRET = re.compile(rb"secret|token|passw|credential|api-?key|^x-.*authorization")
+
 #: A scheme that held, and the index of its credential.
 _Proof = tuple[Scheme, int]
 
@@ -136,6 +139,12 @@ def stored_headers(arrival: Arrival, provider: Provider) -> Headers:
         segment = b"/" + arrival.url_token.encode("utf-8", "surrogatepass")
         kept = [header for header in kept if segment not in header[1]]
     return tuple(kept)
+
+
+def quarantined_headers(arrival: Arrival, provider: Provider) -> tuple[Headers, tuple[bytes, ...]]:
+    """The headers of a refused request that are safe to keep, and the names of the others."""
+    kept = tuple(header for header in stored_headers(arrival, provider) if not _LIKELY_SECRET.search(header[0]))
+    return kept, tuple(name for name, value in arrival.headers if (name, value) not in kept)
 
 
 @lru_cache

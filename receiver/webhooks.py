@@ -15,14 +15,15 @@ from starlette.types import Receive, Scope, Send
 
 from receiver import metrics
 from receiver.answers import Header, answer, answer_error, answer_problem, answer_unavailable
-from receiver.authentication import Repost, authenticate, handshake, reposted, stored_headers
+from receiver.authentication import Repost, authenticate, handshake, quarantined_headers, reposted
 from receiver.captures import CaptureLog
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Account
+from receiver.veil import Veil
 from receiver.writer import Writer
 from schemas.callback import Arrival
-from schemas.clock import format_time, unix_milliseconds
+from schemas.clock import unix_milliseconds
 from schemas.errors import (
     AuthenticationError,
     BodyTooLarge,
@@ -32,7 +33,7 @@ from schemas.errors import (
     UnknownAccount,
 )
 from schemas.ids import CaptureId, capture_id
-from schemas.wire import encode_capture, encode_facts, encode_headers
+from schemas.wire import Quarantined, encode_capture, encode_facts, encode_quarantined
 
 _CAPTURED = b'{"status":"captured"}'
 _DEFERRED = "the callback is not accepted now, and nothing was kept; send it again"
@@ -53,11 +54,12 @@ def utc_now() -> datetime:
 class Endpoint:
     """One configured account, with what each of its requests needs."""
 
-    __slots__ = ("account", "answer_seconds", "credentials", "facts", "outcomes", "provider", "realm")
+    __slots__ = ("account", "answer_seconds", "credentials", "facts", "outcomes", "provider", "realm", "veil")
 
-    def __init__(self, account: Account, provider: Provider) -> None:
+    def __init__(self, account: Account, provider: Provider, veil: Veil) -> None:
         self.account = account
         self.provider = provider
+        self.veil = veil
         self.facts = encode_facts(account.facts)
         #: Metrics with their labels looked up once.
         self.outcomes = metrics.Children(metrics.CALLBACKS, provider.name, account.name)
@@ -159,7 +161,8 @@ class Webhooks:
             await answer_unavailable(send, error.reason, _DEFERRED)
             return f"deferred_{error.reason}", None
         identifier = mint(now)
-        await self._captures.quarantine(_quarantined(identifier, endpoint, arrival, error, now))
+        entry = _quarantined(identifier, endpoint, arrival, error, now)
+        await self._captures.quarantine(encode_quarantined(entry, endpoint.facts))
         await answer(send, 200, _QUARANTINED, _JSON)
         return f"quarantined_{error.reason}", identifier
 
@@ -219,15 +222,17 @@ def mint(now: datetime) -> CaptureId:
 
 def _quarantined(
     identifier: CaptureId, endpoint: Endpoint, arrival: Arrival, error: AuthenticationError, now: datetime
-) -> list[bytes]:
-    """The values of a quarantine entry: as a capture, with why it was not accepted, and without credentials."""
-    return [
-        identifier.encode(),
-        endpoint.provider.name.encode(),
-        endpoint.account.name.encode(),
-        format_time(now).encode(),
-        error.reason.encode(),
-        encode_headers(stored_headers(arrival, endpoint.provider)),
-        endpoint.facts,
-        arrival.body,
-    ]
+) -> Quarantined:
+    """A quarantine entry: as a capture, with why it was not accepted, and with its secrets as digests."""
+    kept, withheld = quarantined_headers(arrival, endpoint.provider)
+    return Quarantined(
+        id=identifier,
+        provider=endpoint.provider.name,
+        account=endpoint.account.name,
+        received_at=now,
+        reason=error.reason,
+        headers=kept,
+        presented=endpoint.veil.presented(arrival, endpoint.provider, withheld),
+        facts=endpoint.account.facts,
+        body=arrival.body,
+    )

@@ -4,8 +4,9 @@ Captures are flat stream entries (contract); the envelope is CloudEvents JSON (c
 JSON too, so that a person at redis-cli can read them.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -24,7 +25,35 @@ from schemas.clock import format_time, parse_time
 from schemas.errors import ParseError
 from schemas.ids import CaptureId
 
+
+class Presented(msgspec.Struct, frozen=True):
+    """What a refused request presented as proof beside signatures, so that it can be judged again and not be read."""
+
+    #: By the setting that would hold it: keyed digests. Empty: unreadable. None: there was no `id_key` to key it with.
+    proofs: dict[str, tuple[str | None, ...]]
+    #: Names of the headers that were not kept, since they hold credentials.
+    withheld: tuple[str, ...] = ()
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A refused request that was kept aside. None of it is proved."""
+
+    id: CaptureId
+    provider: str
+    account: str
+    received_at: datetime
+    #: Why it was refused, as an answer says it.
+    reason: str
+    headers: Headers
+    presented: Presented
+    facts: AccountFacts
+    body: bytes
+
+
+T = TypeVar("T")
+
 _facts_decoder = msgspec.json.Decoder(AccountFacts)
+_presented_decoder = msgspec.json.Decoder(Presented)
 _ASSURANCES: dict[bytes, Assurance] = {word.encode(): word for word in ASSURANCES}
 _KINDS: dict[bytes, CaptureKind] = {word.encode(): word for word in CAPTURE_KINDS}
 _headers_decoder = msgspec.json.Decoder(list[tuple[str, str]])
@@ -39,7 +68,17 @@ def encode_facts(facts: AccountFacts) -> bytes:
 #: The fields of one entry of the capture log (contract), in the order in which `encode_capture` gives their values.
 CAPTURE_FIELDS = (b"id", b"provider", b"account", b"kind", b"received_at", b"assurance", b"headers", b"facts", b"body")
 #: The fields of one entry of the quarantine.
-QUARANTINE_FIELDS = (b"id", b"provider", b"account", b"received_at", b"reason", b"headers", b"facts", b"body")
+QUARANTINE_FIELDS = (
+    b"id",
+    b"provider",
+    b"account",
+    b"received_at",
+    b"reason",
+    b"headers",
+    b"presented",
+    b"facts",
+    b"body",
+)
 
 
 def encode_capture(
@@ -61,33 +100,81 @@ def encode_capture(
 
 def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:
     """One entry of the capture log. ParseError names the field that is missing or damaged."""
+    return _decoded(_capture, fields, "capture")
+
+
+def _capture(fields: Mapping[bytes, bytes]) -> Capture:
+    kind = _KINDS.get(fields[b"kind"])
+    if kind is None:
+        raise ParseError("capture.kind", "not a kind of ours")
+    received_at = _received_at(fields, "capture")
+    assurance = _ASSURANCES.get(fields[b"assurance"])
+    if assurance is None:
+        raise ParseError("capture", "damaged: an assurance that there is not")
+    return Capture(
+        id=CaptureId(fields[b"id"].decode()),
+        kind=kind,
+        provider=fields[b"provider"].decode(),
+        account=fields[b"account"].decode(),
+        received_at=received_at,
+        assurance=assurance,
+        headers=decode_headers(fields[b"headers"]),
+        body=fields[b"body"],
+        facts=_facts_decoder.decode(fields[b"facts"]),
+    )
+
+
+def encode_quarantined(entry: Quarantined, facts: bytes) -> list[bytes]:
+    """The values of one entry of the quarantine. `facts` as `encode_facts` gives it."""
+    return [
+        entry.id.encode(),
+        entry.provider.encode(),
+        entry.account.encode(),
+        format_time(entry.received_at).encode(),
+        entry.reason.encode(),
+        encode_headers(entry.headers),
+        _encoder.encode(entry.presented),
+        facts,
+        entry.body,
+    ]
+
+
+def decode_quarantined(fields: Mapping[bytes, bytes]) -> Quarantined:
+    """One entry of the quarantine. ParseError names the field that is missing or damaged."""
+    return _decoded(_quarantined, fields, "quarantine")
+
+
+def _quarantined(fields: Mapping[bytes, bytes]) -> Quarantined:
+    return Quarantined(
+        id=CaptureId(fields[b"id"].decode()),
+        provider=fields[b"provider"].decode(),
+        account=fields[b"account"].decode(),
+        received_at=_received_at(fields, "quarantine"),
+        reason=fields[b"reason"].decode(),
+        headers=decode_headers(fields[b"headers"]),
+        presented=_presented_decoder.decode(fields[b"presented"]),
+        facts=_facts_decoder.decode(fields[b"facts"]),
+        body=fields[b"body"],
+    )
+
+
+def _received_at(fields: Mapping[bytes, bytes], what: str) -> datetime:
+    received_at = parse_time(fields[b"received_at"].decode())
+    if received_at is None:
+        raise ParseError(f"{what}.received_at", "not a time")
+    return received_at
+
+
+def _decoded(decode: Callable[[Mapping[bytes, bytes]], T], fields: Mapping[bytes, bytes], what: str) -> T:
+    """A stored entry; however it is damaged, that is a ParseError."""
     try:
-        kind = _KINDS.get(fields[b"kind"])
-        if kind is None:
-            raise ParseError("capture.kind", "not a kind of ours")
-        received_at = parse_time(fields[b"received_at"].decode())
-        if received_at is None:
-            raise ParseError("capture.received_at", "not a time")
-        assurance = _ASSURANCES.get(fields[b"assurance"])
-        if assurance is None:
-            raise ParseError("capture", "damaged: an assurance that there is not")
-        return Capture(
-            id=CaptureId(fields[b"id"].decode()),
-            kind=kind,
-            provider=fields[b"provider"].decode(),
-            account=fields[b"account"].decode(),
-            received_at=received_at,
-            assurance=assurance,
-            headers=decode_headers(fields[b"headers"]),
-            body=fields[b"body"],
-            facts=_facts_decoder.decode(fields[b"facts"]),
-        )
+        return decode(fields)
     except KeyError as missing:
         raise ParseError(
-            f"capture.{missing.args[0].decode(errors='replace')}", "missing, or not a word of ours"
+            f"{what}.{missing.args[0].decode(errors='replace')}", "missing, or not a word of ours"
         ) from None
     except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise ParseError("capture", f"damaged: {type(error).__name__}") from None
+        raise ParseError(what, f"damaged: {type(error).__name__}") from None
 
 
 def encode_headers(headers: Headers) -> bytes:

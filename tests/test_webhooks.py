@@ -663,6 +663,10 @@ async def test_quarantine_keeps_an_unauthentic_request_aside(redis_url: str, red
     assert kept.keys().isdisjoint({"sb-signing-secret", "authorization", "x-original-uri"})
     assert entry.pop(b"id").startswith(b"cp_")
     assert orjson.loads(entry.pop(b"facts")) == FACTS
+    assert orjson.loads(entry.pop(b"presented")) == {
+        "proofs": {"secrets": [None], "url_tokens": [None]},
+        "withheld": ["sb-signing-secret", "authorization", "x-original-uri"],
+    }
     assert entry == {
         b"provider": b"sendblue",
         b"account": b"main-sendblue",

@@ -1,4 +1,4 @@
-"""The command line, a module for each theme: serve and try, check, send, tail, register, conversations, captures."""
+"""The command line, a module for each theme."""
 
 import sys
 
@@ -8,12 +8,15 @@ from rich.markup import escape
 from receiver.cli.captures import commands as capture_commands
 from receiver.cli.checking import check
 from receiver.cli.conversations import commands as conversation_commands
+from receiver.cli.dead import commands as dead_commands
 from receiver.cli.following import tail
 from receiver.cli.posting import send
+from receiver.cli.quarantine import commands as quarantine_commands
 from receiver.cli.registering import register
 from receiver.cli.replaying import replay
 from receiver.cli.serving import serve, try_out
 from receiver.cli.terminal import err
+from receiver.cli.verifying import verify
 from schemas.errors import ConfigError, PartylineError
 
 app = typer.Typer(
@@ -32,6 +35,9 @@ app.command()(register)
 app.command()(replay)
 app.add_typer(conversation_commands, name="conversations")
 app.add_typer(capture_commands, name="captures")
+app.command()(verify)
+app.add_typer(quarantine_commands, name="quarantine")
+app.add_typer(dead_commands, name="dead")
 
 
 def main() -> None:
