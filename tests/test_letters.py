@@ -9,13 +9,13 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
+from correlator.lease import LEASE_SECONDS, Lease
 from correlator.store import Store
 from receiver import streams
 from receiver.bodies import around, harmless, readable
 from receiver.captures import CaptureLog, LogEntry
 from receiver.letters import Letter, Letters
-from receiver.pipeline import LEASE_SECONDS, read
+from receiver.pipeline import read
 from receiver.provider import Provider
 from receiver.providers import PROVIDERS
 from schemas.callback import AccountFacts, Callback, Capture
