@@ -12,7 +12,7 @@ from correlator.circles import Account, Circle, Doubtful, Order, Sight, Tied
 from correlator.classes import PointerClasses
 from correlator.clusters import Clusters
 from correlator.conversation import Conversation, identified
-from correlator.identity import BY_REPORT, BY_SEND, Decision, decide, identity_key, kind_of
+from correlator.identity import BY_REPORT, BY_SEND, BY_SETTING, Decision, decide, identity_key, kind_of
 from correlator.pointers import Claim
 from correlator.records import Records
 from correlator.users import reading
@@ -47,18 +47,18 @@ class Acquaintance:
             return
         circle = self._circle(scope, ends[1])
         if circle is not None:
-            after = circles.with_sight(circle, Sight(order, *ends, identity_key(scope, identity)))
-            self._keep(scope, circle, after)
+            self._keep(scope, circle, circles.with_sight(circle, _sight(scope, identity, ends, order)))
 
     def doubt(self, scope: Scope, evidence: Evidence, decision: Decision, order: Order) -> None:
-        """Note a fact that would have decided its conversation, were its phone not in doubt."""
-        identity = evidence.identity
+        """Note a fact that would have decided its conversation (or a setting for it), were its phone not in doubt."""
+        identity = evidence.identity or evidence.fallback
         ends = reading(identity, evidence.lines)
         circle = None if ends is None else self._circle(scope, ends[1])
         if identity is None or ends is None or circle is None or decision.anchor is None:
             return
-        sight = Sight(order, *ends, identity_key(scope, identity))
-        fact = Doubtful(sight, identity.kind, identity.parts, decision.anchor, evidence.registered)
+        rank = BY_SEND if evidence.registered else BY_REPORT if evidence.identity else BY_SETTING
+        sight = _sight(scope, identity, ends, order)
+        fact = Doubtful(sight, identity.kind, identity.parts, decision.anchor, rank)
         self._records.set(scope.user(circle.root), circles.with_doubtful(circle, fact))
 
     def lines(self, scope: Scope, told: Iterable[Address]) -> frozenset[Address]:
@@ -110,13 +110,14 @@ class Acquaintance:
     def _begun(self, scope: Scope, address: Address) -> Circle:
         """A circle of one address, with the conversations that it had before anything was tied to it."""
         account = self._records.find(Account, scope.whole_account()) or Account()
-        keys = {line: possible_keys(scope, line, address) for line in account.lines}
-        self._records.want(Conversation, (key for possible in keys.values() for key in possible))
+        possible = [(line, identity) for line in account.lines for identity in _ways(line, address)]
+        self._records.want(Conversation, (identity_key(scope, identity) for _, identity in possible))
         sights = [
-            Sight(0, line, address, key)
-            for line, possible in keys.items()
-            for key in possible
-            if (known := self._clusters.find(key)) is not None and known.is_identity
+            _sight(scope, identity, (line, address), 0)
+            for line, identity in possible
+            if (known := self._clusters.find(identity_key(scope, identity))) is not None
+            and known.is_identity
+            and reading(identity, known.lines) == (line, address)
         ]
         return Circle(members=(address,), sights=tuple(sorted(sights)))
 
@@ -145,12 +146,18 @@ class Acquaintance:
         if not self._clusters.is_heard_of(fact.sight.key):
             opened = identified(identity, scope.path, (fact.sight.line,))
             self._classes.begin(scope, fact.sight.key, opened)
-        rank = BY_SEND if fact.registered else BY_REPORT
-        root = self._classes.claim(fact.anchor, Claim(rank, kind_of(identity), fact.sight.key))
+        root = self._classes.claim(fact.anchor, Claim(fact.rank, kind_of(identity), fact.sight.key))
         self._classes.send_on(scope, root)
 
 
 def possible_keys(scope: Scope, line: Address, contact: Address) -> list[ConversationKey]:
     """The keys that a direct conversation of two may have, by whatever it is known."""
-    ways = pair_identity(line, contact), user_identity(line, contact), set_identity(frozenset({line, contact}))
-    return [identity_key(scope, identity) for identity in ways]
+    return [identity_key(scope, identity) for identity in _ways(line, contact)]
+
+
+def _ways(line: Address, contact: Address) -> tuple[Identity, ...]:
+    return pair_identity(line, contact), user_identity(line, contact), set_identity(frozenset({line, contact}))
+
+
+def _sight(scope: Scope, identity: Identity, ends: tuple[Address, Address], order: Order) -> Sight:
+    return Sight(order, *ends, identity_key(scope, identity), of_set=identity.kind == "set")

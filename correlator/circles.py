@@ -41,6 +41,8 @@ class Sight(msgspec.Struct, frozen=True, array_like=True, order=True):
     line: Address
     contact: Address
     key: ConversationKey
+    #: The key is of a set of addresses, which is never a pair's conversation.
+    of_set: bool = False
 
 
 class Doubtful(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -51,7 +53,8 @@ class Doubtful(msgspec.Struct, frozen=True, array_like=True, order=True):
     parts: tuple[str, ...]
     #: A pointer of the class that it is served by meanwhile.
     anchor: ConversationKey
-    registered: bool
+    #: The rank of what it would claim.
+    rank: int
 
 
 class Circle(Record, frozen=True, omit_defaults=True):
@@ -171,9 +174,9 @@ def _ties(circle: Circle, users: Users) -> dict[ConversationKey, tuple[tuple[Add
 
 def _edges(circle: Circle, users: Users) -> dict[ConversationKey, frozenset[ConversationKey]]:
     """Per line, all conversations with one user are one, but for what came after a phone fell in doubt."""
-    threads: dict[tuple[str, str], dict[ConversationKey, tuple[float, float]]] = defaultdict(dict)
+    threads: dict[tuple[str, str, bool], dict[ConversationKey, tuple[float, float]]] = defaultdict(dict)
     for sight in circle.sights:
-        thread = threads[sight.line, users.user(sight.contact)]
+        thread = threads[sight.line, users.user(sight.contact), sight.of_set]
         thread.setdefault(sight.key, (sight.order, users.doubted(sight.contact)))
     edges: dict[ConversationKey, set[ConversationKey]] = {sight.key: set() for sight in circle.sights}
     for thread in threads.values():

@@ -35,19 +35,22 @@ class PointerClasses:
         """The class of a pointer, with those that a person says are the same conversation's."""
         return joined(self._linked(self.root(pointer)).values())
 
-    def join(self, decision: Decision, claims: Iterable[Claim]) -> ConversationKey:
-        """Put a fact into the class of its pointers, with what it claims; the root of that class."""
+    def join(self, decision: Decision, claims: Iterable[Claim]) -> tuple[ConversationKey, bool]:
+        """Put a fact into the class of its pointers, with what it claims; its root, and whether that is news."""
         anchors = decision.pointers or ((decision.anchor,) if decision.anchor else ())
         wanted = ((decision.key, decision.kind),) if decision.provisional else ()
         told = PointerClass(members=anchors, claims=tuple(claims), wanted=wanted)
         roots = {self.root(anchor) for anchor in anchors}
         classes = [known for root in sorted(roots) if (known := self._records.find(PointerClass, root)) is not None]
+        if len(classes) == 1 and classes[0].has(told):
+            self._records.set(classes[0].root, classes[0])
+            return classes[0].root, False
         after = joined([*classes, told])
         self._records.set(after.root, after)
         for member in {*roots, *anchors} - {after.root}:
             self._move_rollup(member, after.root)
             self._records.set(member, PointerClass(leads_to=after.root))
-        return after.root
+        return after.root, True
 
     def _move_rollup(self, before: ConversationKey, root: ConversationKey) -> None:
         known = self._records.find(Rollup, before)
@@ -91,9 +94,9 @@ class PointerClasses:
 
     def _open(self, scope: Scope, view: PointerClass, key: ConversationKey) -> None:
         """See that the class's own provisional conversation is there, and that it is among those to be sent on."""
-        kind = view.own(scope).get(key)
-        if kind is None:
+        if any(claim.key == key for claim in view.claims):
             return
+        kind = view.own(scope)[key]
         holder = self._known(view.root)
         if (key, kind) not in (*holder.wanted, *holder.opened):
             opened = tuple(sorted((*holder.opened, (key, kind))))
@@ -101,17 +104,21 @@ class PointerClasses:
         if not self._clusters.is_heard_of(key):
             self.begin(scope, key, provisional(kind, view.root, key, scope.path))
 
-    def send_on(self, scope: Scope, root: ConversationKey) -> None:
-        """Have each provisional key of a class, and of those linked with it, lead to where its kind belongs now."""
+    def send_on(self, scope: Scope, root: ConversationKey, *, undone: bool = False) -> None:
+        """Have each provisional key of a class, and of those linked with it, lead to where its kind belongs now.
+
+        A key that nothing claims stays where it led before, as its class may have expired since; unless a person has
+        taken back what led it there.
+        """
         wanted = sorted({key for known in self._linked(root).values() for key in (*known.wanted, *known.opened)})
         for key, kind in wanted:
             if not self._clusters.is_heard_of(key):
                 self.begin(scope, key, provisional(kind, root, key, scope.path))
         for key, kind in wanted:
             target = self.serve(scope, root, kind)
-            if target == key:
+            if target == key and undone:
                 self._restore(key)
-            else:
+            elif target != key:
                 self._lead(key, self._clusters.known(key), target)
 
     def _lead(self, key: ConversationKey, before: Conversation, target: ConversationKey) -> None:
@@ -162,9 +169,9 @@ class PointerClasses:
             links = {*known.links} - {other} if undone else {*known.links, other}
             self._records.set(key, msgspec.structs.replace(known, links=tuple(sorted(links))))
         for key in (link.one, link.other):
-            self._relink(scope, key)
+            self._relink(scope, key, undone=undone)
 
-    def _relink(self, scope: Scope, key: ConversationKey) -> None:
+    def _relink(self, scope: Scope, key: ConversationKey, *, undone: bool = False) -> None:
         """Do what the links of a key say, as far as both ends of each have been heard of."""
         known = self._clusters.known(key)
         if known.is_identity:
@@ -172,7 +179,7 @@ class PointerClasses:
         for end in (key, *known.links):
             there = self._clusters.find(end)
             if there is not None and there.is_provisional_key:
-                self.send_on(scope.of(there.account), self._claim_by_person(end))
+                self.send_on(scope.of(there.account), self._claim_by_person(end), undone=undone)
 
     def _claim_by_person(self, key: ConversationKey) -> ConversationKey:
         """Have a provisional key's class be claimed by, and linked with, what a person says; the class's root."""

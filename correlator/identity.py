@@ -17,7 +17,8 @@ what rule 5 says.
    the provisional key is that of the class's smallest pointer, or of the event if there is no pointer.
 4. **Users**, within an account. Two user ids tied are one user, and so are two phones. A phone and the user id
    it is seen with are one user. Per line, all direct conversations with one user are one. Whatever is not a phone
-   counts as a user id; groups are never touched by this, nor is what does not say which of its ends is our line.
+   counts as a user id; a set of two and a pair stay apart all the same. Groups are never touched by this, nor is what
+   does not say which of its ends is our line.
 5. **Recycled phones.** From the fact on that shows a phone with a second user id, tied to the first by no tie between
    ids, the phone is in doubt: it links nothing further, and facts that know their user by that phone alone have
    no identity (they are direct, and pointers may serve them). What had merged stays. Which of the two ids came first is
@@ -261,25 +262,25 @@ class _Claim(NamedTuple):
 
 
 _Claims = Mapping[ConversationKey, Sequence[_Claim]]
-#: By the key of a message's pointer: the lines that it was registered as sent from.
-_Lines = Mapping[ConversationKey, set[Address]]
+#: By the key of a message's pointer: the lines that it was registered as sent from, each with the place of that.
+_Lines = Mapping[ConversationKey, Mapping[Address, int]]
 
 
 def _registered_lines(findings: Iterable[_Finding]) -> _Lines:
-    lines: dict[ConversationKey, set[Address]] = defaultdict(set)
-    for _, fact, _ in findings:
+    lines: dict[ConversationKey, dict[Address, int]] = defaultdict(dict)
+    for at, fact, _ in findings:
         sent = fact.evidence.sent
         if sent is not None and sent.line is not None:
-            lines[pointer_key(fact.scope, sent.message[0])].add(sent.line)
+            lines[pointer_key(fact.scope, sent.message[0])].setdefault(sent.line, at)
     return lines
 
 
-def _completed(scope: Scope, evidence: Evidence, lines: _Lines) -> list[Identity]:
-    """The pairs of a fact's contact with each line that its message was sent from."""
+def _completed(scope: Scope, evidence: Evidence, lines: _Lines) -> dict[Identity, int]:
+    """The pairs of a fact's contact with each line that its message was sent from, and where that was registered."""
     if evidence.contact is None or evidence.sent is None:
-        return []
-    known = lines.get(pointer_key(scope, evidence.sent.message[0]), ())
-    return [pair_identity(line, evidence.contact) for line in sorted(known)]
+        return {}
+    known = lines.get(pointer_key(scope, evidence.sent.message[0]), {})
+    return {pair_identity(line, evidence.contact): at for line, at in sorted(known.items())}
 
 
 class _Board:
@@ -337,23 +338,24 @@ class _Board:
         for at, fact, decision in findings:
             account = _account(fact.scope)
             users = accounts[account]
-            for identity, lines in self._decided(fact, decision):
+            for identity, lines, since in self._decided(fact, decision):
                 if ends := reading(identity, lines):
-                    thread = threads[(*account, ends[0], users.user(ends[1]))]
-                    thread.setdefault(identity_key(fact.scope, identity), (at, users.doubted(ends[1])))
+                    thread = threads[(*account, ends[0], users.user(ends[1]), str(identity.kind == "set"))]
+                    key, heard = identity_key(fact.scope, identity), (max(at, since), users.doubted(ends[1]))
+                    thread[key] = min(heard, thread.get(key, heard))
         for thread in threads.values():
             for (one, (at, until)), (other, (other_at, other_until)) in combinations(thread.items(), 2):
                 if max(at, other_at) < min(until, other_until):
                     self._merged.join(one, other)
 
-    def _decided(self, fact: Fact, decision: Decision) -> Iterable[tuple[Identity, tuple[Address, ...]]]:
-        """The identities that a fact speaks of, each with those of its parts that the fact says are ours."""
+    def _decided(self, fact: Fact, decision: Decision) -> Iterable[tuple[Identity, tuple[Address, ...], int]]:
+        """The identities that a fact speaks of, with those of its parts that are ours, and since when that is known."""
         deciding = _deciding(fact.evidence)
         if deciding is not None and not (decision.provisional and decision.fallback is None):
-            yield deciding, fact.evidence.lines
+            yield deciding, fact.evidence.lines, 0
         if decision.provisional:
-            for pair in _completed(fact.scope, fact.evidence, self._lines):
-                yield pair, tuple(Address(part) for part in pair.parts if part != fact.evidence.contact)
+            for pair, since in _completed(fact.scope, fact.evidence, self._lines).items():
+                yield pair, tuple(Address(part) for part in pair.parts if part != fact.evidence.contact), since
 
     def link(self, link: Link) -> bool:
         """Do what a person says; False where that must not be."""

@@ -23,6 +23,7 @@ from correlator.records import MissingRecords, Name, Records, Write
 from correlator.rollup import Rollup
 from schemas.address import Address
 from schemas.events import (
+    ConversationMembers,
     ConversationMerged,
     Event,
     EventBody,
@@ -115,8 +116,8 @@ class Ledger:
             self._users.tie(scope, fact.order, one, other)
         decision = self._users.decide(scope, event.id, evidence, fact.order)
         own = self._decided(fact, decision)
-        root = self._join(event, decision, evidence)
-        if own is None and root is not None:
+        root, is_news = self._join(event, decision, evidence)
+        if root is not None and _is_in_doubt(decision, evidence):
             self._users.doubt(scope, evidence, decision, fact.order)
         body, rollup = self._sum_up(fact)
         if evidence.registered and evidence.sent is not None and evidence.sent.line is not None:
@@ -130,7 +131,7 @@ class Ledger:
         body = self._absorb(fact, own, decision, body)
         if waits:
             self._classes.publish(own)
-        if root is not None:
+        if root is not None and is_news:
             self._classes.send_on(scope, root)
         self._groups.hear(scope, own, evidence, fact.at)
         return self._shown(fact, own, body, rollup, waits=waits)
@@ -139,10 +140,14 @@ class Ledger:
         """Whether only a setting says where a fact belongs while its send, which knows better, may be on its way.
 
         Such a fact is published under its provisional key, which can be led elsewhere later. Where no send was ever
-        registered, none is waited for, and the setting's word is as good as any.
+        registered, none is waited for, and the setting's word is as good as any: nor is one for a message whose first
+        reports came in such times.
         """
+        known = self._clusters.find(decision.key)
+        was_settled = known is not None and known.unseen and known.merged_into is not None
         return (
             decision.fallback is not None
+            and not was_settled
             and self._users.has_sends(scope)
             and self._classes.rests_on_setting(root, decision.kind)
         )
@@ -177,12 +182,14 @@ class Ledger:
         self._users.meet(fact.scope, identity, lines, fact.order)
         return key
 
-    def _join(self, event: Event, decision: Decision, evidence: Evidence) -> ConversationKey | None:
-        """Put the fact into the class of its pointers, if a later one may know its conversation by these."""
-        in_doubt = decision.provisional and evidence.identity is not None
-        alone = not decision.pointers and decision.fallback is None and not in_doubt
+    def _join(self, event: Event, decision: Decision, evidence: Evidence) -> tuple[ConversationKey | None, bool]:
+        """Put the fact into the class of its pointers, if a later one may know its conversation by these.
+
+        Its root, and whether that says anything new: else every key of it leads where it should already.
+        """
+        alone = not decision.pointers and decision.fallback is None and not _is_in_doubt(decision, evidence)
         if alone or not (decision.provisional or _may_be_named_later(event.body)):
-            return None
+            return None, False
         kind = None if evidence.fallback is None else kind_of(evidence.fallback)
         return self._classes.join(decision, claims_of(decision, kind, registered=evidence.registered))
 
@@ -192,11 +199,14 @@ class Ledger:
             opened = provisional(decision.kind, decision.anchor, decision.key, fact.scope.path)
             self._classes.begin(fact.scope, key, opened)
         after = before = self._clusters.known(key)
+        seen = self._clusters.view(self._clusters.survivor(key))
         if not decision.provisional or before.provisional:
             # Who serves a fact that decides nothing is a matter of claims, and those may change: it adds nothing.
             after = absorb(before, fact.evidence, fact.lines, fact.at)
         self._records.set(key, after)
-        return self._groups.changed(key, before, after, body)
+        if after is before and not isinstance(body, ConversationMembers):
+            return body
+        return self._groups.changed(key, seen, self._clusters.view(self._clusters.survivor(key)), body)
 
     # --- its message ---
 
@@ -280,6 +290,12 @@ class Ledger:
         for _, subject, _, _ in news:
             self._clusters.publish(subject)
         return [Told(word, subject, self._clusters.view(subject), body, also) for word, subject, body, also in news]
+
+
+def _is_in_doubt(decision: Decision, evidence: Evidence) -> bool:
+    """Whether what the evidence or a setting says does not count, since a phone may be another person's by now."""
+    says = evidence.identity or evidence.fallback
+    return decision.provisional and says is not None and decision.fallback is None
 
 
 def _may_be_named_later(body: EventBody) -> bool:

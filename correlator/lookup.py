@@ -26,6 +26,8 @@ from schemas.keyspace import Keyspace
 #: The kinds of pointers that providers make of their ids.
 _KINDS = ("message", "batch", "request")
 
+_AT_ONCE = 500
+
 _T = TypeVar("_T")
 
 
@@ -34,6 +36,12 @@ class Page(msgspec.Struct, frozen=True):
 
     conversations: list[dict[str, Any]]
     after: str | None
+
+
+async def origin(redis: Redis, keyspace: Keyspace) -> str:
+    """The namespace that conversation keys derive for: this one, or the one that it was rebuilt from."""
+    recorded: bytes | None = await answer(redis.hget(keyspace.meta, "keys_of"))
+    return recorded.decode() if recorded else keyspace.namespace
 
 
 class Lookup:
@@ -46,6 +54,10 @@ class Lookup:
         self._keys = keyspace
         self._id_key = id_key
 
+    async def scope(self, provider: str, account: str) -> Scope:
+        """What the keys of an account derive under."""
+        return Scope(self._id_key, await origin(self._redis, self._keys), provider, account)
+
     async def conversation(self, key: ConversationKey) -> dict[str, Any] | None:
         """What is known of a conversation, under the key that stands for it now; None for a key never heard of.
 
@@ -55,9 +67,17 @@ class Lookup:
         found = await self._reading(partial(_resolved, key=key))
         return None if found is None else await self._shown(found)
 
+    async def survivors(self, keys: Iterable[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
+        """What each key resolves to now; one that nothing is known of, to itself."""
+        found: dict[ConversationKey, ConversationKey] = {}
+        wanted = sorted(set(keys))
+        for at in range(0, len(wanted), _AT_ONCE):
+            found |= await self._reading(partial(_survivors, keys=wanted[at : at + _AT_ONCE]))
+        return found
+
     async def by_id(self, provider: str, account: str, identifier: str, after: str, limit: int) -> Page:
         """Conversations that an id of the provider's leads to: of a message, a batch (there may be many), a group."""
-        scope = Scope(self._id_key, self._keys.namespace, provider, account)
+        scope = await self.scope(provider, account)
         keys = await self._indexed(group_term(scope.path, identifier))
         keys |= await self._of_message(message_term(scope.path, identifier))
         for kind in _KINDS:
@@ -125,7 +145,7 @@ class Lookup:
 
     async def _shown(self, found: "_Found") -> dict[str, Any]:
         key, view = found.key, found.view
-        scope = Scope(self._id_key, self._keys.namespace, *view.account.split("/", 1))
+        scope = await self.scope(*view.account.split("/", 1))
         sequence: bytes | None = await answer(self._redis.get(self._keys.sequence(key)))
         return {
             **show(view, key, scope),
@@ -153,6 +173,12 @@ def _resolved(records: Records, key: ConversationKey) -> _Found | None:
     survivor = clusters.survivor(key)
     accounts = frozenset(clusters.known(each).account for each in clusters.component(survivor))
     return _Found(survivor, clusters.view(survivor), clusters.resolving_to(survivor), accounts)
+
+
+def _survivors(records: Records, keys: list[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
+    records.want(Conversation, keys)
+    clusters = Clusters(records)
+    return {key: clusters.survivor(key) for key in keys}
 
 
 def _all_resolved(records: Records, keys: list[ConversationKey]) -> list[_Found]:

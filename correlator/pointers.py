@@ -77,6 +77,15 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
         """The keys of its own provisional conversations, one for each kind."""
         return {provisional_key(scope, self.root, kind): kind for kind in get_args(Kind)}
 
+    def has(self, told: "PointerClass") -> bool:
+        """Whether another class would add nothing to this one."""
+        return (
+            set(told.members) <= set(self.members)
+            and set(told.claims) <= set(self.claims)
+            and set(told.wanted) <= set(self.wanted)
+            and set(told.links) <= set(self.links)
+        )
+
     def with_claim(self, claim: Claim) -> "PointerClass":
         """The class with one more claim on it."""
         return self if claim in self.claims else msgspec.structs.replace(self, claims=_sorted((*self.claims, claim)))

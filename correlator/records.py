@@ -4,6 +4,7 @@ They are found by name; one that was not read yet is a `MissingRecords`: what wa
 once it was. So nothing is ever guessed, and whoever folds needs not know beforehand what it will want.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple, TypeVar
@@ -71,13 +72,14 @@ class Records:
     def __init__(self, read: Mapping[Name, bytes | None]) -> None:
         """`read`: records as Redis has them, None for those it does not have."""
         self._read = read
-        self._records: dict[Name, Any] = {}
+        #: By kind, then by key: they are looked for some twenty times a fact.
+        self._records: dict[type[Record], dict[str, Any]] = defaultdict(dict)
         #: What Redis will have once the commits before are written: the bytes, and what they say.
-        self._written: dict[Name, tuple[bytes, Any]] = {}
+        self._written: dict[tuple[type[Record], str], tuple[bytes, Any]] = {}
         #: Records set since the last commit, and whether they changed.
-        self._used: dict[Name, bool] = {}
+        self._used: dict[tuple[type[Record], str], bool] = {}
         #: What the records set since `begin` were before that, and whether they had been used and changed.
-        self._journal: dict[Name, tuple[Any, bool | None]] = {}
+        self._journal: dict[tuple[type[Record], str], tuple[Any, bool | None]] = {}
 
     def begin(self) -> None:
         """Begin a folding that may have to be taken back."""
@@ -85,50 +87,59 @@ class Records:
 
     def take_back(self) -> None:
         """Undo everything since `begin`."""
-        for name, (record, used) in self._journal.items():
-            self._records[name] = record
+        for place, (record, used) in self._journal.items():
+            self._records[place[0]][place[1]] = record
             if used is None:
-                del self._used[name]
+                del self._used[place]
             else:
-                self._used[name] = used
+                self._used[place] = used
         self._journal = {}
 
     def find(self, kind: type[_R], key: str) -> _R | None:
         """One record, None where there is none. Raises MissingRecords when nobody read it yet."""
-        name = Name(kind.__name__, key)
-        if name not in self._records:
-            if name not in self._read:
-                raise MissingRecords({name})
-            raw = self._read[name]
-            self._records[name] = None if raw is None else decode(kind, raw)
-            self._written[name] = (raw or b"", self._records[name])
-        found: _R | None = self._records[name]
+        of_kind = self._records[kind]
+        if key not in of_kind:
+            of_kind[key] = self._decoded(kind, key)
+        found: _R | None = of_kind[key]
         return found
+
+    def _decoded(self, kind: type[_R], key: str) -> _R | None:
+        name = Name(kind.__name__, key)
+        if name not in self._read:
+            raise MissingRecords({name})
+        raw = self._read[name]
+        record = None if raw is None else decode(kind, raw)
+        self._written[kind, key] = (raw or b"", record)
+        return record
 
     def want(self, kind: type[Record], keys: Iterable[str]) -> None:
         """See that several records were read. Raises MissingRecords with all that were not."""
-        missing = {Name(kind.__name__, key) for key in keys}.difference(self._read)
+        missing = {name for key in keys if (name := Name(kind.__name__, key)) not in self._read}
         if missing:
             raise MissingRecords(missing)
 
     def set(self, key: str, record: Record) -> None:
         """Say what a record is from here on; setting what it is already keeps it from expiring."""
-        name = Name(type(record).__name__, key)
-        before = self.find(type(record), key)
-        self._journal.setdefault(name, (before, self._used.get(name)))
-        changed = record is not before and record != before
-        self._used[name] = self._used.get(name, False) or changed
-        if changed:
-            self._records[name] = record
+        kind = type(record)
+        place = (kind, key)
+        before = self.find(kind, key)
+        used = self._used.get(place)
+        if place not in self._journal:
+            self._journal[place] = (before, used)
+        if record is not before and record != before:
+            self._used[place] = True
+            self._records[kind][key] = record
+        elif used is None:
+            self._used[place] = False
 
     def take_writes(self) -> dict[Name, Write]:
         """What has become of the records set since the last call, for one commit."""
         writes = {}
-        for name, changed in self._used.items():
-            expected, before = self._written[name]
-            after = self._records[name]
+        for (kind, key), changed in self._used.items():
+            expected, before = self._written[kind, key]
+            after = self._records[kind][key]
             data = encode(after) if changed else expected
-            self._written[name] = (data, after)
-            writes[name] = Write(expected, data, before, after)
+            self._written[kind, key] = (data, after)
+            writes[Name(kind.__name__, key)] = Write(expected, data, before, after)
         self._used = {}
         return writes

@@ -49,13 +49,14 @@ class Rollup(Record, frozen=True, omit_defaults=True):
         """`data.rollup` of the envelope."""
         people = self._people()
         recipients = self._recipients(len(people))
-        counts = self._counts(list(people.values()), recipients)
-        final = sum(number for rank, number in counts.items() if rank >= _FINAL)
-        return {
-            "recipients": recipients,
-            **{state: sum(counts.get(_RANKS * at + odd, 0) for odd in (0, 1)) for at, state in enumerate(STATES)},
-            "settled": self.settled or (recipients is not None and 0 < recipients <= final),
-        }
+        shown: dict[str, Any] = {"recipients": recipients, **dict.fromkeys(STATES, 0)}
+        final = 0
+        for rank, number in self._counts(list(people.values()), recipients).items():
+            if rank > _NOTHING:
+                shown[STATES[rank // _RANKS]] += number
+                final += number if rank >= _FINAL else 0
+        shown["settled"] = self.settled or (recipients is not None and 0 < recipients <= final)
+        return shown
 
     def reached(self, recipient: Address) -> int:
         """The highest rank known of a recipient, under whatever address; what all came to, each came to."""

@@ -5,7 +5,7 @@ records, the lease and the cursor are still what the decision was made on, and t
 place where anything is remembered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -21,7 +21,7 @@ from correlator.scripts import Scripts, answer
 from schemas.callback import Capture
 from schemas.errors import LeaseLost, StoreError
 from schemas.events import Event, Message, Parsed, Typing
-from schemas.ids import Scope
+from schemas.ids import EventId, Scope
 from schemas.keyspace import IDENTIFIER_GENERATION_SECONDS, Keyspace
 
 PUBLISHED_ONLY, DUPLICATE = 0, -1
@@ -38,8 +38,25 @@ class Outcome(msgspec.Struct, frozen=True):
 class Store:
     """The conversations, events and dead letters of one partition of a namespace."""
 
-    def __init__(self, redis: Redis, keyspace: Keyspace, id_key: bytes, messages_seconds: int) -> None:
-        """`messages_seconds`: how long a provisional conversation lives that nobody identifies."""
+    def __init__(
+        self,
+        redis: Redis,
+        keyspace: Keyspace,
+        id_key: bytes,
+        messages_seconds: int,
+        *,
+        again: Callable[[EventId], bool] | None = None,
+    ) -> None:
+        """A store.
+
+        Args:
+            redis: its client.
+            keyspace: where it writes.
+            id_key: what keys are derived under.
+            messages_seconds: how long a provisional conversation lives that nobody identifies.
+            again: which events are published though they were before: those that a repair brings back.
+        """
+        self._again = again
         self._redis = redis
         self._keys = keyspace
         self._id_key = id_key
@@ -52,20 +69,25 @@ class Store:
         cursor: bytes | None = await answer(self._redis.get(self._keys.cursor))
         return (cursor or b"").decode()
 
-    async def commit(self, token: str, after: str, entries: Sequence[Entry]) -> list[Outcome]:
+    async def commit(
+        self, token: str, after: str, entries: Sequence[Entry], *, in_place: bool = False
+    ) -> list[Outcome]:
         """Commit captures in their order: each event once, and the cursor with them.
 
         Args:
             token: the lease's.
             after: the cursor, as of now.
             entries: what follows it in the log, without a gap.
+            in_place: leave the cursor where it is: the entries are a replay of what lies before it, or elsewhere.
 
         Raises LeaseLost when the lease or cursor is another's by now; StoreError when Redis fails. What was
         committed before either stays, and committing the rest again repeats nothing.
         """
         outcomes: list[Outcome] = []
         for commit in await self._decide(entries):
-            outcomes += await self._write(commit, token, after)
+            if in_place:
+                commit.position = ""
+            outcomes += await self.write(commit, token, after)
             after = commit.position or after
         return outcomes
 
@@ -74,7 +96,7 @@ class Store:
     def _scope(self, capture: Capture) -> Scope:
         name = (capture.provider, capture.account)
         if name not in self._scopes:
-            self._scopes[name] = Scope(self._id_key, self._keys.namespace, *name)
+            self._scopes[name] = Scope(self._id_key, self._keys.keys_of, *name)
         return self._scopes[name]
 
     async def _decide(self, entries: Sequence[Entry]) -> list[Commit]:
@@ -96,7 +118,8 @@ class Store:
 
     # --- writing ---
 
-    async def _write(self, commit: Commit, token: str, after: str) -> list[Outcome]:
+    async def write(self, commit: Commit, token: str, after: str) -> list[Outcome]:
+        """Write what was decided, in one script call. Raises as `commit` does."""
         keys, args = self._arguments(commit, token, after)
         said = await answer(self._scripts.commit(keys=keys, args=args))
         if said[0] == b"record":
@@ -139,7 +162,13 @@ class Store:
         ids, field = self._noted(event, capture)
         keys += [*hashes, self._keys.sequence(subject), ids]
         args += [*remembered, half.head, half.tail, "\n".join(channels)]
-        args += ["0" if isinstance(event.body, Typing) else "1", field, subject]
+        args += [self._way(event), field, subject]
+
+    def _way(self, event: Event) -> str:
+        """Whether an event goes to pub/sub only, or into the stream, and if so though it was there before."""
+        if isinstance(event.body, Typing):
+            return "0"
+        return "2" if self._again is not None and self._again(event.id) else "1"
 
     def _noted(self, event: Event, capture: Capture) -> tuple[str, bytes]:
         """Where a person's message can be looked up by its id; messages of ours are found by their pointers."""

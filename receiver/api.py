@@ -39,7 +39,7 @@ from schemas.errors import (
     UnknownAccount,
 )
 from schemas.events import Link, Tie
-from schemas.ids import CaptureId, Scope
+from schemas.ids import CaptureId
 from schemas.wire import encode_capture, encode_facts
 
 _OFF = "server.api_tokens is empty, so /v1 is switched off: add a token there"
@@ -62,8 +62,6 @@ class Api:
         self,
         *,
         tokens: tuple[str, ...],
-        namespace: str,
-        id_key: bytes,
         endpoints: Mapping[str, Endpoint],
         providers: frozenset[str],
         reception: Reception,
@@ -73,7 +71,6 @@ class Api:
     ) -> None:
         """`reception` and `writer` are those of the webhooks: one limit and one order for both."""
         self._tokens = tokens
-        self._scope_of = partial(Scope, id_key, namespace)
         self._endpoints = endpoints
         self._directory = Directory({name: each.provider.name for name, each in endpoints.items()}, providers)
         self._reception = reception
@@ -104,7 +101,8 @@ class Api:
             capture = outbound(identifier, callback)
             events = readable(capture, endpoint.provider)
             await self._write(identifier, callback, endpoint.facts, "outbound")
-        found = conversations(events, self._scope_of(callback.provider, callback.account), capture.line_addresses())
+        derived_under = await self._lookup.scope(callback.provider, callback.account)
+        found = conversations(events, derived_under, capture.line_addresses())
         return {"capture": identifier, "conversations": [{"recipient": one.recipient, "key": one.key} for one in found]}
 
     def _callback(self, caller: Caller, endpoint: Endpoint, scope: Asgi, body: bytes) -> Callback:

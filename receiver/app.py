@@ -45,12 +45,10 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
     server = settings.server
     reception = Reception(server.max_body_bytes, server.max_in_flight_bytes, server.body_timeout_seconds)
     writer = Writer(log, settings.redis.write_deadline_seconds)
-    webhooks = Webhooks(endpoints, reception, writer, log, clock)
+    webhooks = Webhooks(endpoints, reception, writer, log, clock, replay_tokens=server.replay_tokens)
     health = Health(redis, keyspace)
     api = Api(
         tokens=server.api_tokens,
-        namespace=settings.namespace,
-        id_key=settings.id_key,
         endpoints=endpoints,
         providers=frozenset(providers),
         reception=reception,

@@ -54,6 +54,11 @@ class CaptureLog:
         found = await answer(self._redis.xread(streams, count, wait_milliseconds))
         return [LogEntry(position.decode(), fields) for _, entries in found for position, fields in entries]
 
+    async def newer(self, after: str, count: int) -> list[LogEntry]:
+        """Up to `count` entries after a position, without waiting for any. Raises StoreError."""
+        found = await answer(self._redis.xrange(self._keys.captures, f"({after}" if after else "-", "+", count=count))
+        return [LogEntry(position.decode(), fields) for position, fields in found]
+
     async def scan(self, after: str = "", until: str = "+", count: int = 500) -> AsyncIterator[LogEntry]:
         """Every entry after a position and up to another, oldest first, some at a time. Raises StoreError."""
         while True:

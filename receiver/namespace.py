@@ -2,6 +2,7 @@
 
 from redis.asyncio import Redis
 
+from correlator.lookup import origin
 from correlator.scripts import answer
 from receiver.settings import Settings
 from schemas.errors import ConfigError
@@ -13,6 +14,11 @@ _ADVICE = {
     "partitions": "redis.partitions: the number is fixed for the life of a namespace; set it back",
     "id_key": "id_key: this namespace was made with another, and every conversation key derives from it; set it back",
 }
+
+
+async def keyspace_of(redis: Redis, namespace: str) -> Keyspace:
+    """The keys of a namespace; conversation keys derive for the one that it was rebuilt from, if it was."""
+    return Keyspace(namespace, keys_of=await origin(redis, Keyspace(namespace)))
 
 
 async def claim_namespace(redis: Redis, keyspace: Keyspace, settings: Settings) -> None:

@@ -26,7 +26,6 @@ from schemas.events import Event, Parsed, Unreadable
 from schemas.ids import CaptureId
 from schemas.wire import decode_capture
 
-LEASE_SECONDS = 6.0
 _RENEW_SECONDS = 1.5
 _RETAKE_SECONDS = 0.2
 _BATCH = 256
@@ -142,7 +141,7 @@ class Pipeline:
     async def _take(self) -> bool:
         # After a failure of Redis it may well be ours still.
         taken = bool(self._lease.token) and await self._lease.renew()
-        taken = taken or await self._lease.take()
+        taken = taken or (not await self._lease.is_wanted() and await self._lease.take())
         if taken:
             self._renewed_at = time.monotonic()
             metrics.LEASE_HELD.set(1)
@@ -169,6 +168,9 @@ class Pipeline:
         if not await self._lease.renew():
             raise LeaseLost("it ran out and another pipeline took it")
         self._renewed_at = time.monotonic()
+        if await self._lease.is_wanted():
+            await self._lease.give_up()
+            raise LeaseLost("handed over to who asked for it, a replay for example")
 
     async def _commit(self, entries: Sequence[LogEntry], after: str) -> str:
         readable = [read(entry, self._providers) for entry in entries]

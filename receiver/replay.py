@@ -1,35 +1,53 @@
-"""Stands in for the replay that is being written on another branch: the same names, for as much as `dead retry` needs.
+"""Has captures read again: in place, with what is missing brought back, or into a namespace of its own.
 
-To be replaced by that file as a whole when the branches meet.
+The same reading and the same commits as for live callbacks. Who replays in place holds the lease meanwhile, and so is
+the namespace's pipeline: before each batch it works off what has come in. Nothing of it needs a place to be kept: what
+was committed is known by its events' ids, so a replay that ended early is simply run again.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+import msgspec
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
-from correlator.store import Store
-from receiver.captures import LogEntry
-from receiver.pipeline import LEASE_SECONDS, read
+from correlator.gathering import MAX_EVENTS, Commit, Entry, Publication
+from correlator.lease import Lease, leased
+from correlator.rebuild import Rebuild, name_of
+from correlator.scripts import answer
+from correlator.store import DUPLICATE, Outcome, Store
+from receiver.captures import CaptureLog, LogEntry
+from receiver.pipeline import read
 from receiver.providers import PROVIDERS
 from receiver.settings import Settings
-from schemas.errors import StoreError
-from schemas.keyspace import Keyspace
+from schemas.errors import PartylineError
+from schemas.events import Event, Unreadable
+from schemas.ids import EventId, fingerprint
+from schemas.keyspace import LAYOUT, Keyspace
+
+_BATCH = 256
+_LIVE_BATCH = 1024
+_SCAN = 1000
+
+
+class Stopped(Exception):
+    """A person has asked to stop; what was done is done."""
 
 
 class Site(NamedTuple):
-    """Where it takes place."""
+    """Where it takes place: a namespace, by its keys, on a server, with the settings that it is run with."""
 
     redis: Redis
     keyspace: Keyspace
     settings: Settings
 
-
-class Pace(NamedTuple):
-    """How a replay goes."""
-
-    rate: float | None = None
+    def store(self, repeated: Callable[[EventId], bool] | None = None) -> Store:
+        """The store of the namespace."""
+        seconds = self.settings.retention.messages_seconds
+        return Store(self.redis, self.keyspace, self.settings.id_key, seconds, again=repeated)
 
 
 class Tally:
@@ -37,15 +55,210 @@ class Tally:
 
     def __init__(self) -> None:
         self.captures = 0
+        self.published: Counter[str] = Counter()
+        self.duplicates = 0
+        self.dead = 0
+        #: Older than de-duplication remembers: they can only be replayed into another namespace.
+        self.too_old = 0
+        #: Of the last capture that is done; where to go on.
+        self.position = ""
+
+    def count(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+        """Add what became of a batch."""
+        self.captures += len(entries)
+        self.position = entries[-1].position
+        for outcome in outcomes:
+            if isinstance(outcome.parsed, Unreadable):
+                self.dead += 1
+            elif outcome.sequence == DUPLICATE:
+                self.duplicates += 1
+            elif isinstance(outcome.parsed, Event):
+                self.published[outcome.parsed.type] += 1
 
 
-async def replay(site: Site, entries: AsyncIterator[LogEntry], _pace: Pace, tally: Tally) -> None:
-    """Read captures again in place; what was published is known."""
-    lease = Lease(site.redis, site.keyspace, LEASE_SECONDS)
-    store = Store(site.redis, site.keyspace, site.settings.id_key, site.settings.retention.messages_seconds)
-    if not await lease.take():
-        raise StoreError("another pipeline holds the lease: stop the service first")
+class Pace(NamedTuple):
+    """How a replay goes, and whom it tells."""
+
+    #: Captures a second; None: as fast as it goes.
+    rate: float | None = None
+    #: Told after each batch.
+    progress: Callable[[Tally], None] = lambda _: None
+    #: Asked before each batch.
+    stopping: Callable[[], bool] = lambda: False
+
+
+async def replay(site: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally: Tally) -> None:
+    """Read captures again in place: what was published is known, what was not is published now, marked as replayed."""
+    async with leased(site.redis, site.keyspace) as lease:
+        work = _InPlace(site, lease)
+        async for batch in batches(entries, pace):
+            await work.replay(batch, tally)
+            pace.progress(tally)
+
+
+async def repair(site: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally: Tally) -> None:
+    """As `replay`, and bring back what the stream has lost: each event under its id, with the next sequence.
+
+    What followed from other events (merges, members) is worked out anew from the log, as far back as that reaches.
+    """
+    async with leased(site.redis, site.keyspace) as lease:
+        await _InPlace(site, lease).catch_up()
+        present = await names_in_stream(site)
+        work = _InPlace(site, lease, repeated=_once(present))
+        chosen: set[str] = set()
+        async for batch in batches(entries, pace):
+            chosen.update(entry.position for entry in batch)
+            await work.replay(batch, tally)
+            pace.progress(tally)
+        if chosen:
+            await work.bring_back_consequences(present, chosen, tally)
+        pace.progress(tally)
+
+
+async def rebuild(target: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally: Tally) -> None:
+    """Commit captures into a namespace of its own, from its cursor on; run again, it goes on where it ended."""
+    await _claim(target)
+    async with leased(target.redis, target.keyspace) as lease:
+        store = target.store()
+        cursor = await store.cursor()
+        async for batch in batches(_after(entries, cursor), pace):
+            readable = [again(entry) for entry in batch]
+            tally.count(readable, await store.commit(lease.token, cursor, readable))
+            cursor = batch[-1].position
+            pace.progress(tally)
+
+
+def _once(present: set[bytes]) -> Callable[[EventId], bool]:
+    """Whether an event is not among those present; having been asked for, it is: a fact may be captured twice."""
+
+    def is_missing(event: EventId) -> bool:
+        name = name_of(event)
+        missing = name not in present
+        present.add(name)
+        return missing
+
+    return is_missing
+
+
+class _InPlace:
+    """A replay into the namespace itself."""
+
+    def __init__(self, site: Site, lease: Lease, repeated: Callable[[EventId], bool] | None = None) -> None:
+        self._site = site
+        self._lease = lease
+        self._log = CaptureLog(site.redis, site.keyspace)
+        self._live = site.store()
+        self._store = site.store(repeated)
+
+    async def catch_up(self) -> str:
+        """Work off what has come in meanwhile; the cursor."""
+        cursor = await self._live.cursor()
+        while entries := await self._log.newer(cursor, _LIVE_BATCH):
+            await self._live.commit(self._lease.token, cursor, [read(entry, PROVIDERS) for entry in entries])
+            cursor = entries[-1].position
+        return cursor
+
+    async def replay(self, batch: Sequence[LogEntry], tally: Tally) -> None:
+        """One batch, after whatever came in before it."""
+        cursor = await self.catch_up()
+        readable = [again(entry) for entry in batch]
+        young = [entry for entry in readable if not self._is_too_old(entry)]
+        tally.too_old += len(readable) - len(young)
+        outcomes = await self._store.commit(self._lease.token, cursor, young, in_place=True) if young else []
+        tally.count(readable, outcomes)
+
+    def _is_too_old(self, entry: Entry) -> bool:
+        """Whether de-duplication may have forgotten it, so that what was published would be published again."""
+        age = datetime.now(UTC) - entry.capture.received_at
+        return age > timedelta(seconds=entry.capture.facts.dedupe_seconds)
+
+    async def bring_back_consequences(self, present: set[bytes], chosen: set[str], tally: Tally) -> None:
+        """Publish what followed from the chosen captures' events and is in the stream no more."""
+        working = Rebuild(self._site.keyspace, self._site.settings.id_key)
+        cursor = await self._live.cursor()
+        async for batch in batches(self._log.scan(until=cursor), Pace()):
+            published = working.feed([again(entry) for entry in batch])
+            lost = [one for one in published if _is_consequence(one) and one.entry.position in chosen]
+            lost = [one for one in lost if name_of(one.event.id) not in present]
+            for at in range(0, len(lost), MAX_EVENTS):
+                commit = Commit(events=lost[at : at + MAX_EVENTS])
+                outcomes = await self._store.write(commit, self._lease.token, cursor)
+                tally.published.update(outcome.parsed.type for outcome in outcomes if isinstance(outcome.parsed, Event))
+
+
+def _is_consequence(published: Publication) -> bool:
+    return published.event not in published.entry.parsed and "#" in published.event.id
+
+
+async def names_in_stream(site: Site) -> set[bytes]:
+    """The names of all events that are in the stream."""
+    names: set[bytes] = set()
+    after = "-"
+    while found := await answer(site.redis.xrange(site.keyspace.events, after, "+", count=_SCAN)):
+        names.update(name_of(msgspec.json.decode(fields[b"event"], type=_Named).id) for _, fields in found)
+        after = f"({found[-1][0].decode()}"
+    return names
+
+
+class _Named(msgspec.Struct):
+    """An envelope, as far as its name."""
+
+    id: str
+
+
+def again(entry: LogEntry) -> Entry:
+    """What a capture says, read once more."""
+    return msgspec.structs.replace(read(entry, PROVIDERS), replayed=True)
+
+
+async def _after(entries: AsyncIterator[LogEntry], cursor: str) -> AsyncIterator[LogEntry]:
+    reached = place(cursor)
     async for entry in entries:
-        await store.commit(lease.token, await store.cursor(), [read(entry, PROVIDERS)])
-        tally.captures += 1
-    await lease.give_up()
+        if place(entry.position) > reached:
+            yield entry
+
+
+def place(position: str) -> tuple[int, int]:
+    """A position in the log as what compares."""
+    milliseconds, _, counter = position.partition("-")
+    return int(milliseconds or 0), int(counter or 0)
+
+
+async def batches(entries: AsyncIterator[LogEntry], pace: Pace) -> AsyncIterator[list[LogEntry]]:
+    """Entries some at a time, at a pace; ends between two of them when asked to stop."""
+    size = _BATCH if pace.rate is None else max(1, min(_BATCH, int(pace.rate / 4)))
+    began, done = asyncio.get_running_loop().time(), 0
+    batch: list[LogEntry] = []
+    async for entry in entries:
+        batch.append(entry)
+        if len(batch) == size:
+            yield batch
+            done, batch = done + len(batch), []
+            if pace.rate is not None:
+                await asyncio.sleep(max(0.0, began + done / pace.rate - asyncio.get_running_loop().time()))
+            if pace.stopping():
+                raise Stopped
+    if batch:
+        yield batch
+
+
+# --- a namespace of its own ---
+
+
+async def _claim(target: Site) -> None:
+    """Make the namespace, or recognise one that an earlier run (or a state's import) has begun for these keys."""
+    keyspace = target.keyspace
+    ours = {
+        "layout": LAYOUT,
+        "partitions": "1",
+        "id_key": fingerprint(target.settings.id_key),
+        "keys_of": keyspace.keys_of,
+    }
+    found = await answer(target.redis.hgetall(keyspace.meta))
+    recorded = {name.decode(): value.decode() for name, value in found.items()}
+    for field, value in ours.items() if not recorded else ():
+        await answer(target.redis.hset(keyspace.meta, field, value))
+    if recorded and recorded != ours:
+        raise PartylineError(
+            f"namespace {keyspace.namespace} exists and is no rebuild of {keyspace.keys_of}; choose a name that is free"
+        )

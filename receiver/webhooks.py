@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from receiver import metrics
 from receiver.answers import Header, answer, answer_error, answer_problem, answer_unavailable
-from receiver.authentication import authenticate, handshake, quarantined_headers
+from receiver.authentication import Repost, authenticate, handshake, quarantined_headers, reposted
 from receiver.captures import CaptureLog
 from receiver.provider import Provider
 from receiver.reception import Reception
@@ -79,12 +79,16 @@ class Webhooks:
         writer: Writer,
         captures: CaptureLog,
         clock: Clock = utc_now,
+        *,
+        replay_tokens: tuple[str, ...] = (),
     ) -> None:
+        """`replay_tokens`: whoever presents one posts captures of another receiver's."""
         self._endpoints = endpoints
         self._reception = reception
         self._writer = writer
         self._captures = captures
         self._clock = clock
+        self._replay_tokens = replay_tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to a webhook route."""
@@ -135,12 +139,14 @@ class Webhooks:
     async def _judge(self, endpoint: Endpoint, arrival: Arrival, send: Send) -> tuple[str, CaptureId | None]:
         now = self._clock()
         try:
-            callback = authenticate(arrival, endpoint.account, endpoint.provider, now)
+            repost = reposted(arrival, endpoint.account, endpoint.provider, now, self._replay_tokens)
+            callback = repost.callback if repost else authenticate(arrival, endpoint.account, endpoint.provider, now)
         except AuthenticationError as error:
             return await self._refuse(endpoint, arrival, error, now, send)
-        identifier = mint(now)
-        await self._writer.write(encode_capture(identifier, callback, endpoint.facts))
-        await answer(send, 200, _CAPTURED, _JSON)
+        identifier = repost.id if repost else mint(now)
+        kind = repost.kind if repost else "callback"
+        await self._writer.write(encode_capture(identifier, callback, endpoint.facts, kind))
+        await answer(send, 200, _captured(repost), _JSON)
         endpoint.credentials[callback.credential].inc()
         return "captured", identifier
 
@@ -202,6 +208,11 @@ def arrival_of(endpoint: Endpoint, scope: Scope, body: bytes) -> Arrival:
         url_token=scope["path_params"].get("url_token"),
         body=body,
     )
+
+
+def _captured(repost: Repost | None) -> bytes:
+    """The answer; who reposts is told the id, so that no other 200 can be taken for ours."""
+    return _CAPTURED if repost is None else b'{"status":"captured","capture":"%b"}' % repost.id.encode()
 
 
 def mint(now: datetime) -> CaptureId:

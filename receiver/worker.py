@@ -11,13 +11,13 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from correlator.lease import Lease
+from correlator.lease import LEASE_SECONDS, Lease
 from correlator.store import Store
 from receiver.app import make_app
 from receiver.captures import CaptureLog
 from receiver.http_protocol import HttpProtocol
-from receiver.namespace import claim_namespace
-from receiver.pipeline import LEASE_SECONDS, Pipeline
+from receiver.namespace import claim_namespace, keyspace_of
+from receiver.pipeline import Pipeline
 from receiver.process import settle
 from receiver.providers import PROVIDERS
 from receiver.redis_client import connect
@@ -70,10 +70,10 @@ def server_config(app: ASGIApp, server: Server) -> uvicorn.Config:
 
 
 async def _serve_pipeline(settings: Settings) -> None:
-    keyspace = Keyspace(settings.namespace)
     redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS)
     try:
-        await claim_namespace(redis, keyspace, settings)
+        await claim_namespace(redis, Keyspace(settings.namespace), settings)
+        keyspace = await keyspace_of(redis, settings.namespace)
         pipeline = Pipeline(
             CaptureLog(redis, keyspace),
             Store(redis, keyspace, settings.id_key, settings.retention.messages_seconds),

@@ -24,10 +24,12 @@ IDENTIFIER_GENERATION_SECONDS = 30 * _DAY_SECONDS
 class Keyspace:
     """The keys of one partition of one namespace."""
 
-    __slots__ = ("namespace", "prefix")
+    __slots__ = ("keys_of", "namespace", "prefix")
 
-    def __init__(self, namespace: str, partition: int = 0) -> None:
+    def __init__(self, namespace: str, partition: int = 0, keys_of: str | None = None) -> None:
+        """`keys_of`: the namespace that conversation keys derive for, where this one was rebuilt from another."""
         self.namespace = namespace
+        self.keys_of = keys_of or namespace
         tag = namespace if partition == 0 else f"{namespace}:{partition}"
         self.prefix = f"partyline:{{{tag}}}"
 
@@ -78,6 +80,11 @@ class Keyspace:
     def lease(self) -> str:
         """String with a time to live: the token of the one pipeline that may commit."""
         return f"{self.prefix}:lease"
+
+    @property
+    def lease_wanted(self) -> str:
+        """String with a time to live: somebody asks the working pipeline to hand the lease over for a while."""
+        return f"{self.prefix}:lease:wanted"
 
     @property
     def cursor(self) -> str:

@@ -16,7 +16,8 @@ from schemas.address import Address
 from schemas.callback import Capture
 from schemas.errors import ParseError, StoreError
 from schemas.events import Event, Evidence, Message, MessageOutbound, Parsed, Unreadable, pair_identity, set_identity
-from schemas.ids import ConversationKey, event_id
+from schemas.ids import ConversationKey, Scope, event_id
+from schemas.keyspace import Keyspace
 from tests.service import LINE, document, running_app
 
 TOKENS = ("api-Lighthouse-one", "api-Lighthouse-two")
@@ -92,9 +93,11 @@ class Shelf:
     def __init__(self, *conversations: dict[str, Any]) -> None:
         self._conversations = conversations
         self.asked: list[tuple[Any, ...]] = []
+        self._namespace, self._id_key = "", b""
 
-    def __call__(self, *_: object) -> "Shelf":
+    def __call__(self, _: object, keyspace: Keyspace, id_key: bytes) -> "Shelf":
         """Stands in the place of the class that is made from a client, a keyspace and an id_key."""
+        self._namespace, self._id_key = keyspace.namespace, id_key
         return self
 
     async def conversation(self, key: ConversationKey) -> dict[str, Any] | None:
@@ -112,6 +115,10 @@ class Shelf:
         """All of them, on two pages."""
         self._ask("address", *question)
         return self._page(question[-2])
+
+    async def scope(self, provider: str, account: str) -> Scope:
+        """What keys derive under, in a namespace that `__call__` was told of."""
+        return Scope(self._id_key, self._namespace, provider, account)
 
     def _ask(self, *question: Any) -> None:
         if not self._conversations:

@@ -20,11 +20,11 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
+from correlator.lease import LEASE_SECONDS, Lease
 from correlator.store import Store
 from receiver.app import make_app
 from receiver.captures import CaptureLog
-from receiver.pipeline import LEASE_SECONDS, Pipeline
+from receiver.pipeline import Pipeline
 from receiver.provider import Provider
 from receiver.providers import PROVIDERS
 from receiver.redis_client import connect

@@ -7,18 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.authentication import (
+    ReplayMalformed,
     authenticate,
     authorise,
     handshake,
     limits_age,
     operator,
+    repost_headers,
+    reposted,
     stored_headers,
     vouched,
     without_credentials,
 )
 from receiver.provider import Provider
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, Signed, SinchHmac, UrlToken
-from schemas.callback import AccountFacts, Arrival, Callback
+from schemas.callback import ASSURANCES, CAPTURE_KINDS, AccountFacts, Arrival, Callback, Capture
 from schemas.errors import (
     AuthenticationError,
     HandshakeRefused,
@@ -27,8 +30,10 @@ from schemas.errors import (
     SignatureMissing,
     TimestampOutsideTolerance,
 )
+from schemas.ids import CaptureId
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BODY = b'{"id":"ev-1"}'
 SECRET = "Lantern-On-The-Pier"
 TOKEN = "tide-table-41"
@@ -494,3 +499,92 @@ def test_headers_are_kept_without_what_may_be_a_credential() -> None:
     headers = ((b"host", b"a"), (b"authorization", b"Bearer x"), (b"cookie", b"y"), (b"user-agent", b"curl"))
 
     assert without_credentials(headers) == ((b"host", b"a"), (b"user-agent", b"curl"))
+
+
+# --- captures that another receiver posts to this one ---
+
+REPLAY_TOKENS = ("new-Jetty-token-71", "old-Jetty-token-72")
+TOLD_NAMES = ("capture", "received-at", "assurance", "kind", "headers")
+
+captured = st.builds(
+    Capture,
+    id=st.binary(min_size=16, max_size=16).map(lambda data: CaptureId(f"cp_{data.hex()}")),
+    kind=st.sampled_from(CAPTURE_KINDS),
+    provider=st.just("harbour"),
+    account=st.just("main"),
+    received_at=st.integers(0, int(NOW.timestamp() * 1000)).map(lambda ms: EPOCH + timedelta(milliseconds=ms)),
+    assurance=st.sampled_from(ASSURANCES),
+    headers=st.lists(
+        st.tuples(st.sampled_from([b"via", b"x-a", b"telnyx-timestamp", b"partyline-capture"]), st.binary())
+    ).map(tuple),
+    body=st.binary(),
+    facts=st.just(FACTS),
+)
+
+
+def posted(headers: Signed, body: bytes = BODY) -> Arrival:
+    """A request with these headers to the account of a receiver."""
+    return msgspec.structs.replace(arrival(headers), body=body)
+
+
+@given(captured, st.sampled_from(REPLAY_TOKENS))
+def test_a_capture_comes_over_exactly(capture: Capture, token: str) -> None:
+    """Whatever a receiver has stored, the other is told the very same, to the byte and the millisecond."""
+    request = posted(list(repost_headers(capture, token)), capture.body)
+
+    taken = reposted(request, MadeUpAccount(ALL), HARBOUR, NOW, REPLAY_TOKENS)
+
+    assert taken is not None
+    told = taken.callback
+    assert (taken.id, taken.kind, told.received_at, told.assurance, told.headers, told.body, told.facts) == (
+        capture.id,
+        capture.kind,
+        capture.received_at,
+        capture.assurance,
+        capture.headers,
+        capture.body,
+        FACTS,
+    )
+    assert told.credential == f"server.replay_tokens[{REPLAY_TOKENS.index(token)}]"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(TOLD_NAMES).map(lambda name: f"partyline-{name}".encode()), st.binary())),
+    st.binary() | st.sampled_from([token.encode() for token in REPLAY_TOKENS]),
+    st.lists(st.text(alphabet=st.characters(codec=None)), max_size=2).map(tuple) | st.just(REPLAY_TOKENS),
+)
+def test_whatever_is_told_is_believed_or_refused(headers: Signed, token: bytes, tokens: tuple[str, ...]) -> None:
+    """Any bytes give a repost or a refusal; what is told is looked at only where the token is right."""
+    known = {each.encode("utf-8", "surrogatepass") for each in tokens if each}
+    request = posted([*headers, (b"partyline-replay", token)])
+
+    try:
+        taken = reposted(request, MadeUpAccount(ALL), HARBOUR, NOW, tokens)
+    except AuthenticationError:
+        assert token not in known
+    except ReplayMalformed:
+        assert token in known
+    else:
+        assert taken is not None
+        assert token in known
+
+
+def test_a_request_without_a_token_is_no_repost() -> None:
+    """What is told without a token is not even looked at: it is for the provider's own proof to decide."""
+    headers = [(b"partyline-capture", b"\xff"), (b"partyline-received-at", b"never")]
+
+    assert reposted(posted(headers), MadeUpAccount(ALL), HARBOUR, NOW, REPLAY_TOKENS) is None
+
+
+def test_an_empty_replay_token_opens_nothing() -> None:
+    """A token that came to be empty matches no empty one."""
+    with pytest.raises(AuthenticationError):
+        reposted(posted([(b"partyline-replay", b"")]), MadeUpAccount(ALL), HARBOUR, NOW, ("",))
+
+
+def test_a_replay_token_is_never_among_the_headers_to_keep() -> None:
+    """Neither of a callback, nor of what one of us asks."""
+    headers = [(b"partyline-replay", b"new-Jetty-token-71"), (b"host", b"a")]
+
+    assert stored_headers(arrival(headers), HARBOUR) == ((b"host", b"a"),)
+    assert without_credentials(tuple(headers)) == ((b"host", b"a"),)

@@ -17,6 +17,7 @@ from correlator.circles import (
     without_tie,
 )
 from correlator.gathering import order_of
+from correlator.identity import BY_REPORT
 from correlator.records import decode, encode
 from schemas.address import Address
 from schemas.events import Keywords
@@ -47,7 +48,7 @@ def circle(*told: Tied | Sight) -> Circle:
 
 def fact(order: int, contact: Address = ANN) -> Doubtful:
     """A fact that names somebody by a phone in doubt."""
-    return Doubtful(sight(order, contact), "pair", (LINE, contact), key(f"anchor {order}"), registered=False)
+    return Doubtful(sight(order, contact), "pair", (LINE, contact), key(f"anchor {order}"), rank=BY_REPORT)
 
 
 def edges(known: Circle) -> set[tuple[str, str]]:

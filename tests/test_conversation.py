@@ -209,7 +209,7 @@ def test_a_line_is_shown_by_its_number() -> None:
 def test_a_user_is_shown_by_the_phone() -> None:
     """A user id that was seen with a phone is shown as the phone, whichever way round the two are told."""
     for pair in ((ANN, ANN_ID), (ANN_ID, ANN)):
-        record = told(Evidence(user_identity(LINE_ID, ANN_ID), lines=(LINE_ID,), same_user=(pair,)))
+        record = told(Evidence(GROUP, lines=(LINE_ID,), joined=(ANN_ID,), same_user=(pair,)))
 
         assert record.people == (ANN,)
 
@@ -307,7 +307,8 @@ def test_what_subscribers_are_shown(record: Conversation, expected: dict[str, An
 
 def test_the_audience_is_of_people_as_they_are_shown() -> None:
     """A person known here by user id and there by phone is the same audience once the phone is known."""
-    by_id = told(Evidence(user_identity(LINE_ID, ANN_ID), lines=(LINE_ID,), same_user=((ANN, ANN_ID),)))
+    tied = ((ANN, ANN_ID),)
+    by_id = told(Evidence(GROUP, lines=(LINE_ID,), listed=(LINE_ID, ANN_ID), same_user=tied))
     by_phone = told(Evidence(pair_identity(LINE, ANN), lines=(LINE,)))
     elsewhere = Scope(b"a secret of ours", "demo", "sendblue", "other")
 

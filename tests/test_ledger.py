@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from correlator.identity import Entry, Fact, Resolution, Tied, Unlink, decide, resolve
+from correlator.identity import Entry, Fact, Resolution, Tied, Unlink, decide, identity_key, resolve
 from correlator.pointers import PointerClass
 from correlator.records import decode
-from schemas.events import Evidence, Link, Pointer, Tie
+from schemas.events import Evidence, Link, Pointer, Tie, pair_identity
 from schemas.ids import ConversationKey, EventId
-from tests.histories import SCOPE, SOUND_TIES, TIES, Book, examples, facts, possible_keys
+from tests.histories import ANN_ID, BEN, BEN_ID, LINE, SCOPE, SOUND_TIES, TIES, Book, examples, facts, possible_keys
 
 
 def fed(history: Sequence[Entry], data: st.DataObject) -> Book:
@@ -123,3 +123,20 @@ def test_a_class_is_found_under_each_of_its_pointers() -> None:
     assert sorted(classes) == keys
     assert classes[keys[0]].members == tuple(keys)
     assert all(classes[key].leads_to for key in keys[1:])
+
+
+def test_what_a_setting_supposes_counts_again_once_a_doubt_has_ended() -> None:
+    """A report that came while its recipient's phone was in doubt is the default line's after that tie is undone."""
+    seen = Fact(EventId("seen"), SCOPE, Evidence(same_user=((BEN, ANN_ID),)))
+    supposed = Evidence(
+        fallback=pair_identity(LINE, BEN), pointers=(Pointer("message", ("m",)),), kind="direct", lines=(LINE,)
+    )
+    report, tie = Fact(EventId("report"), SCOPE, supposed), Tied(SCOPE, Tie(BEN, BEN_ID))
+    history: list[Entry] = [seen, tie, report, Unlink(tie)]
+    book = Book()
+    for entry in history:
+        book.feed([entry])
+    resolution = resolve(history)
+
+    assert ends(book, resolution)[report.id] == identity_key(SCOPE, pair_identity(LINE, BEN))
+    assert ends(book, resolution) == resolution.keys

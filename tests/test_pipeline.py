@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from correlator.gathering import Entry
-from correlator.lease import Lease
+from correlator.lease import LEASE_SECONDS, Lease
 from correlator.store import Store
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog, LogEntry
@@ -269,11 +269,13 @@ class Runs:
         )
 
     @asynccontextmanager
-    async def pipeline(self, retention: Retention | None = None) -> AsyncIterator[tuple[Pipeline, Store]]:
+    async def pipeline(
+        self, retention: Retention | None = None, lease_seconds: float = LEASE_SECONDS
+    ) -> AsyncIterator[tuple[Pipeline, Store]]:
         """A pipeline at work, stopped in order in the end."""
         redis, keyspace = connect(self.url, 10.0), self.engine.keyspace
         store = Store(redis, keyspace, ID_KEY, MESSAGES_SECONDS)
-        lease = Lease(redis, keyspace, pipeline_module.LEASE_SECONDS)
+        lease = Lease(redis, keyspace, lease_seconds)
         running = Pipeline(CaptureLog(redis, keyspace), store, lease, PROVIDING, retention or Retention())
         task = asyncio.create_task(running.run())
         try:
@@ -398,9 +400,8 @@ async def test_a_redelivery_and_a_capture_written_twice_are_one_event(runs: Runs
 
 async def test_an_idle_pipeline_keeps_its_lease(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease is renewed while there is nothing to do, so that no other pipeline takes it meanwhile."""
-    monkeypatch.setattr(pipeline_module, "LEASE_SECONDS", 0.3)
     monkeypatch.setattr(pipeline_module, "_RENEW_SECONDS", 0.05)
-    async with runs.pipeline():
+    async with runs.pipeline(lease_seconds=0.3):
         await runs.receive(b"one")
         await runs.settled()
         holder = await runs.engine.redis.get(runs.engine.keyspace.lease)

@@ -380,7 +380,7 @@ def test_a_generation_is_the_window_rounded_up_to_a_power_of_two_days(window_day
     seconds = 5 * generation_days * DAY + 17
 
     assert Keyspace("demo").dedupe(b"\xff\xff" + bytes(8), seconds, window_days * DAY) == [
-        f"partyline:{{demo}}:dd:{generation_days}:{generation}:3fff" for generation in (5, 4, 6)
+        f"partyline:{{demo}}:dd:{generation_days}:{generation}:7fff" for generation in (5, 4, 6)
     ]
 
 
@@ -396,11 +396,11 @@ def test_what_was_seen_within_the_window_is_looked_into(
 
 
 def test_events_are_spread_over_hashes_by_their_digest() -> None:
-    """The first 14 bits choose the hash, the first ten bytes are the field."""
+    """The first 15 bits choose the hash, the first ten bytes are the field."""
     keys = Keyspace("demo")
-    buckets = [keys.dedupe(digest, 0, DAY)[0].rpartition(":")[2] for digest in (b"\0\0", b"\0\3", b"\0\4", b"\x80\0")]
+    buckets = [keys.dedupe(digest, 0, DAY)[0].rpartition(":")[2] for digest in (b"\0\0", b"\0\1", b"\0\2", b"\x80\0")]
 
-    assert buckets == ["0", "0", "1", "2000"]
+    assert buckets == ["0", "0", "1", "4000"]
     assert keys.dedupe_field(b"0123456789abcdef") == b"0123456789"
 
 

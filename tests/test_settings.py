@@ -65,6 +65,7 @@ def test_nothing_written_gives_the_defaults_of_the_contract() -> None:
     assert settings.id_key == b""
     assert (settings.server.host, settings.server.port, settings.server.admin_port) == ("127.0.0.1", 8080, None)
     assert (settings.server.workers, settings.server.api_tokens, settings.server.trusted_proxies) == (1, (), ())
+    assert settings.server.replay_tokens == ()
     assert (settings.server.max_body_bytes, settings.server.max_in_flight_bytes) == (16_777_216, 67_108_864)
     assert settings.server.body_timeout_seconds == 10
     assert (settings.redis.url, settings.redis.data_dir) == ("embedded", Path(".partyline"))
@@ -90,6 +91,7 @@ def test_every_setting_can_be_written() -> None:
                 "admin_port": 9001,
                 "workers": 4,
                 "api_tokens": ["first", "second"],
+                "replay_tokens": ["sixteen-or-more-1", "sixteen-or-more-2"],
                 "max_body": "1MB",
                 "max_in_flight": 2_000_000,
                 "body_timeout": "500ms",
@@ -119,6 +121,7 @@ def test_every_setting_can_be_written() -> None:
     assert (settings.namespace, settings.id_key) == ("eu-1", b"a long key of somebody")
     assert (settings.server.host, settings.server.port, settings.server.admin_port) == ("::1", 0, 9001)
     assert (settings.server.workers, settings.server.api_tokens) == (4, ("first", "second"))
+    assert settings.server.replay_tokens == ("sixteen-or-more-1", "sixteen-or-more-2")
     assert (settings.server.max_body_bytes, settings.server.max_in_flight_bytes) == (1_000_000, 2_000_000)
     assert settings.server.body_timeout_seconds == 0.5
     assert settings.server.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("2001:db8::1/128"))
@@ -298,6 +301,14 @@ def test_the_redis_urls_of_the_contract_are_taken(url: str) -> None:
             {"server": {"api_tokens": ["fine", "not fine"]}},
             "server.api_tokens[1]: holds a space or a character beyond ASCII, which no Authorization header can hold",
         ),
+        (
+            {"server": {"replay_tokens": ["f\u00e9rn-f\u00e9rn-f\u00e9rn-f\u00e9rn"]}},
+            "server.replay_tokens[0]: holds a space or a character beyond ASCII, which no header can hold",
+        ),
+        (
+            {"server": {"replay_tokens": ["sixteen-or-more-", "fifteen-is-less"]}},
+            ("server.replay_tokens[1]: has fewer than 16 characters and can be guessed; take random ones"),
+        ),
         ({"server": {"api_tokens": "one"}}, "server.api_tokens: is not a list; write api_tokens = [ … ]"),
         (
             {"server": {"max_body": "2MiB", "max_in_flight": "1MiB"}},
@@ -346,7 +357,7 @@ def test_all_mistakes_come_at_once() -> None:
         "id_key: the environment variable NOWHERE is not set or empty; set it, or remove the key",
         (
             'server.prot: is not a setting, did you mean "port"? (there are admin_port, api_tokens, body_timeout, '
-            "host, max_body, max_in_flight, port, trusted_proxies, workers)"
+            "host, max_body, max_in_flight, port, replay_tokens, trusted_proxies, workers)"
         ),
         "server.api_tokens[1]: stands twice in this list; remove one",
         "server.api_tokens[2]: is empty; fill it in, or remove it",
@@ -519,7 +530,7 @@ def test_no_repr_shows_a_secret() -> None:
     """The whole configuration can be printed: keys, tokens, credentials and the URL stay hidden."""
     document = {
         "id_key": "hush-id",
-        "server": {"api_tokens": ["hush-api"]},
+        "server": {"api_tokens": ["hush-api"], "replay_tokens": ["hush-hush-hush-hush"]},
         "redis": {"url": "redis://:hush-redis@redis.example"},
         **sinch(basic_auth=["bob:hush-basic"]),
     }
@@ -536,7 +547,13 @@ def test_no_mistake_shows_a_value() -> None:
         {
             "namespace": hush,
             "id_key": [hush],
-            "server": {"port": hush, "api_tokens": [hush], "max_body": hush, "trusted_proxies": [hush]},
+            "server": {
+                "port": hush,
+                "api_tokens": [hush],
+                "replay_tokens": [hush],
+                "max_body": hush,
+                "trusted_proxies": [hush],
+            },
             "redis": {"url": hush, "durability": hush, "write_deadline": hush},
             "accounts": {
                 "a": {"provider": hush},
@@ -546,7 +563,7 @@ def test_no_mistake_shows_a_value() -> None:
         {"PARTYLINE_ANYTHING": hush},
     )
 
-    assert len(found) == 13
+    assert len(found) == 14
     assert [mistake for mistake in found if "hush" in mistake] == []
 
 
@@ -655,6 +672,7 @@ def test_variables_that_are_no_settings_are_left_alone() -> None:
         "PARTYLINE_CONFIG": "/etc/partyline.toml",
         "PARTYLINE_SHARED": "somewhere",
         "PARTYLINE_API_TOKEN": "token",
+        "PARTYLINE_REPLAY_TOKEN": "token of another receiver",
         "PARTYLINE_KEY_ONE": PUBLIC_KEY,
         "PARTYLINE_SERVICE_HOST": "10.0.0.7",
         "PARTYLINE_SERVICE_PORT_HTTP": "8080",
@@ -716,8 +734,8 @@ def test_the_example_is_a_valid_configuration(tmp_path: Path) -> None:
     (tmp_path / "secrets" / "whatsapp-app-secret").write_text("moss\n")
     config = tmp_path / "partyline.toml"
     config.write_bytes(EXAMPLE.read_bytes())
-    names = ("PARTYLINE_API_TOKEN", "SENDBLUE_SECRET", "SINCH_SECRET", "SINCH_SECRET_OLD", "WHATSAPP_VERIFY_TOKEN")
-    environ = {name: name.lower() for name in names}
+    names = ("SENDBLUE_SECRET", "SINCH_SECRET", "SINCH_SECRET_OLD", "WHATSAPP_VERIFY_TOKEN")
+    environ = {name: name.lower() for name in (*names, "PARTYLINE_API_TOKEN", "PARTYLINE_REPLAY_TOKEN")}
 
     settings = load(
         config, {**environ, "SENDBLUE_URL_TOKEN": URL_TOKEN, "PARTYLINE_ID_KEY": "thirty-two random characters, say"}
@@ -820,6 +838,26 @@ def test_explain_says_whether_and_where_the_api_is_open(server: dict[str, Any], 
     assert [(row.level, row.sentence) for row in said] == [(level, sentence)]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "level", "begins"),
+    [
+        ([], "ok", "There is none: no other receiver can post its captures to this one"),
+        (["sixteen-or-more-1"], "note", "1 token lets another receiver post its captures to every account here"),
+        (
+            ["sixteen-or-more-1", "sixteen-or-more-2"],
+            "note",
+            "2 tokens let another receiver post its captures to every account here",
+        ),
+    ],
+)
+def test_explain_says_who_else_is_believed(tokens: list[str], level: str, begins: str) -> None:
+    """A replay token that is live is easily overlooked once it is no longer needed; without any, nobody has one."""
+    said = [row for row in explain(read({"server": {"replay_tokens": tokens}})) if row.path == "server.replay_tokens"]
+
+    assert [row.level for row in said] == [level]
+    assert said[0].sentence.startswith(begins)
+
+
 def test_a_provider_added_later_needs_nothing_here() -> None:
     """Its credentials are the settings that its schemes name, and every provider has lines."""
     acme = Provider("acme", (SharedSecret(b"x-acme", setting="passwords"),), lambda _: [], lambda _: [])
@@ -835,7 +873,12 @@ def test_explain_shows_no_secret_and_no_number() -> None:
     """Tokens, passwords in URLs and full numbers stay out of what people see."""
     document = {
         "id_key": "hush-hush-hush-hush",
-        "server": {"api_tokens": ["hush-api"], "admin_port": 8081, "trusted_proxies": ["10.0.0.0/8"]},
+        "server": {
+            "api_tokens": ["hush-api"],
+            "replay_tokens": ["hush-hush-hush-hush"],
+            "admin_port": 8081,
+            "trusted_proxies": ["10.0.0.0/8"],
+        },
         "redis": {"url": "redis://bob:hush@redis.example:6379/0?password=hush", "wait_replicas": 1, "partitions": 2},
         **sinch(
             basic_auth=["bob:hush"],

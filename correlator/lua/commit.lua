@@ -10,7 +10,8 @@
 --       then per record: bytes expected ('' for absent), bytes to set, seconds to live (0 for ever)
 --       then per change of the index: '1' to add or '0' to remove, the member
 --       then per event: field, seconds of receipt, window in seconds, envelope head, envelope tail, channels (one a
---                       line), '1' to append it to the stream with a sequence or '0' to publish only, field in the
+--                       line), '1' to append it to the stream with a sequence, '2' to do so though it was seen,
+--                       '0' to publish only; field in the
 --                       hash of ids ('' for none), conversation key to note there
 --       then per dead letter: field, seconds of receipt, window in seconds, capture id, reason, detail
 -- Returns {'ok', sequence or 0 (published only) or -1 (duplicate) per event}, or {why} having written nothing:
@@ -82,7 +83,7 @@ end
 
 local result, bytes = {'ok'}, 0
 for _ = 1, events do
-  if seen(key, ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])) then
+  if seen(key, ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])) and ARGV[at + 6] ~= '2' then
     result[#result + 1] = -1
   elseif ARGV[at + 6] == '0' then
     publish(ARGV[at + 5], ARGV[at + 3])

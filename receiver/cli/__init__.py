@@ -1,6 +1,6 @@
 """The command line, a module for each theme.
 
-serve and try, check, send, tail, register, conversations, verify, quarantine, dead.
+serve and try, check, send, tail, register, conversations, captures, replay, verify, quarantine, dead.
 """
 
 import sys
@@ -8,6 +8,7 @@ import sys
 import typer
 from rich.markup import escape
 
+from receiver.cli.captures import commands as capture_commands
 from receiver.cli.checking import check
 from receiver.cli.conversations import commands as conversation_commands
 from receiver.cli.dead import commands as dead_commands
@@ -15,6 +16,7 @@ from receiver.cli.following import tail
 from receiver.cli.posting import send
 from receiver.cli.quarantine import commands as quarantine_commands
 from receiver.cli.registering import register
+from receiver.cli.replaying import replay
 from receiver.cli.serving import serve, try_out
 from receiver.cli.terminal import err
 from receiver.cli.verifying import verify
@@ -33,7 +35,9 @@ app.command()(check)
 app.command()(send)
 app.command()(tail)
 app.command()(register)
+app.command()(replay)
 app.add_typer(conversation_commands, name="conversations")
+app.add_typer(capture_commands, name="captures")
 app.command()(verify)
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(dead_commands, name="dead")

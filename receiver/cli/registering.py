@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from receiver.authentication import operator, vouched
 from receiver.captures import CaptureLog
 from receiver.cli.terminal import ConfigOption, JsonOption, out, redis_of, settings_at
-from receiver.namespace import claim_namespace
+from receiver.namespace import claim_namespace, keyspace_of
 from receiver.providers import PROVIDERS
 from receiver.registration import Registered, conversations, outbound, readable
 from receiver.settings import Account, Settings
@@ -91,7 +91,7 @@ async def _register(settings: Settings, account: Account, body: bytes) -> tuple[
     events = readable(capture, provider)
     async with namespace_of(settings) as (redis, keyspace):
         await hand_in(redis, keyspace, identifier, callback, "outbound")
-    scope = Scope(settings.id_key, settings.namespace, account.provider, account.name)
+    scope = Scope(settings.id_key, keyspace.keys_of, account.provider, account.name)
     return identifier, conversations(events, scope, capture.line_addresses())
 
 
@@ -107,7 +107,7 @@ async def namespace_of(settings: Settings) -> AsyncIterator[tuple[Redis, Keyspac
     keyspace = Keyspace(settings.namespace)
     async with redis_of(settings, _TIMEOUT_SECONDS) as redis:
         await claim_namespace(redis, keyspace, settings)
-        yield redis, keyspace
+        yield redis, await keyspace_of(redis, settings.namespace)
 
 
 def by_operator(provider: str, account: str, facts: AccountFacts, body: bytes) -> Callback:

@@ -354,7 +354,11 @@ def _to_one(capture: Capture, line: Address | None, recipient: Address | None, *
     if line is not None or recipient is None:
         return evidence
     default = capture.facts.default_line
-    return replace(evidence, contact=recipient, fallback=pair_identity(default, recipient) if default else None)
+    if default is None:
+        return replace(evidence, contact=recipient)
+    # Whatever the line of this message was: the default one is ours.
+    ours = (Address(default),)
+    return replace(evidence, contact=recipient, fallback=pair_identity(default, recipient), lines=ours)
 
 
 def _tally(buckets: list[Node]) -> tuple[tuple[State, int], ...]:

@@ -76,6 +76,7 @@ def _server(server: Server) -> Iterator[Row]:
             "ok", "server.admin_port", f"Metrics are at {admin}/metrics, and no longer on the port of the callbacks"
         )
     yield _api(server)
+    yield _replays(server)
     body, in_flight = written_size(server.max_body_bytes), written_size(server.max_in_flight_bytes)
     patience = written_duration(server.body_timeout_seconds)
     limits = f"A body may have {body} and take {patience}; beyond {in_flight} at once, requests are answered 503"
@@ -91,6 +92,17 @@ def _api(server: Server) -> Row:
     live = "1 token opens" if len(server.api_tokens) == 1 else f"{len(server.api_tokens)} tokens open"
     where = _http(server.host, server.port if server.admin_port is None else server.admin_port)
     return Row("ok", "server.api_tokens", f"{live} {where}/v1: registering sends, looking up and linking conversations")
+
+
+def _replays(server: Server) -> Row:
+    if not server.replay_tokens:
+        return Row("ok", "server.replay_tokens", "There is none: no other receiver can post its captures to this one")
+    live = "1 token lets" if len(server.replay_tokens) == 1 else f"{len(server.replay_tokens)} tokens let"
+    believed = (
+        f"{live} another receiver post its captures to every account here, and its word on when each "
+        "was received and what proved it is believed; remove it when that is done"
+    )
+    return Row("note", "server.replay_tokens", believed)
 
 
 def _http(host: str, port: int) -> str:

@@ -25,6 +25,7 @@ _URL_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,}")
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib": MIB, "gib": GIB}
 _SECONDS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600), "d": Fraction(DAY)}
 _LONGEST = 36525 * DAY  # a century: anything beyond is a slip, and overflows a date
+_MIN_REPLAY_TOKEN = 16
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 
@@ -179,6 +180,15 @@ def bearer_token(value: Any) -> Secret:
     """What can stand in an Authorization header."""
     if not _VISIBLE.fullmatch(text(value)):
         raise WrongValueError("holds a space or a character beyond ASCII, which no Authorization header can hold")
+    return Secret(value)
+
+
+def replay_token(value: Any) -> Secret:
+    """What can stand in a header and cannot be guessed: its bearer is believed whatever it tells, at every account."""
+    if not _VISIBLE.fullmatch(text(value)):
+        raise WrongValueError("holds a space or a character beyond ASCII, which no header can hold")
+    if len(value) < _MIN_REPLAY_TOKEN:
+        raise WrongValueError(f"has fewer than {_MIN_REPLAY_TOKEN} characters and can be guessed; take random ones")
     return Secret(value)
 
 

@@ -32,6 +32,7 @@ _SERVER = {
     "admin_port": Setting("admin_port", _PORT),
     "workers": Setting("workers", formats.whole_number(1)),
     "api_tokens": Setting("api_tokens", formats.bearer_token, many=True, secret=True),
+    "replay_tokens": Setting("replay_tokens", formats.replay_token, many=True, secret=True),
     "max_body": Setting("max_body_bytes", formats.size),
     "max_in_flight": Setting("max_in_flight_bytes", formats.size),
     "body_timeout": Setting("body_timeout_seconds", formats.positive_duration),

@@ -23,8 +23,9 @@ _REFERENCES = ("env:", "file:")
 #: What Python makes of bytes in the environment that are not UTF-8.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-#: The path of the file itself; a workspace's shared folder; the contract's own example of a secret's source.
-_NO_OVERRIDES = frozenset({"PARTYLINE_CONFIG", "PARTYLINE_SHARED", "PARTYLINE_API_TOKEN"})
+#: The path of the file itself; a workspace's shared folder; the sources of tokens that the example names: who presents
+#: one has it in the same variable, without the setting.
+_NO_OVERRIDES = frozenset({"PARTYLINE_CONFIG", "PARTYLINE_SHARED", "PARTYLINE_API_TOKEN", "PARTYLINE_REPLAY_TOKEN"})
 # Kubernetes puts these into every pod beside a service that is named partyline or partyline-something.
 _SERVICE_LINK = re.compile(r"PARTYLINE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")

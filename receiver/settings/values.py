@@ -48,6 +48,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     #: Bearer tokens for /v1 and the inspector; none: those are off.
     api_tokens: tuple[Secret, ...] = ()
+    #: Tokens with which another receiver posts its captures to this one; none: nobody does.
+    replay_tokens: tuple[Secret, ...] = ()
     max_body_bytes: int = 16 * MIB
     #: Request bytes held at once, all requests together.
     max_in_flight_bytes: int = 64 * MIB

@@ -1,0 +1,350 @@
+"""`partyline replay`: captures once more, through the same reading and the same commits as live callbacks."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import orjson
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from correlator.lookup import Lookup
+from receiver import replay as replaying
+from receiver.archive import Damaged, Redacted
+from receiver.archive_files import ArchiveError, opened
+from receiver.browsing import Reading, logged, taking
+from receiver.captures import CaptureLog, LogEntry
+from receiver.cli.output import readable_output, run
+from receiver.cli.registering import namespace_of
+from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
+from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
+from receiver.preview import Preview, preview
+from receiver.replay import Pace, Site, Stopped, Tally, place
+from receiver.reposting import NotTaken, repost
+from receiver.selection import Asked, Selection, SelectionError
+from receiver.settings import Settings
+from schemas.keyspace import Keyspace
+
+_ASK_ABOVE = 1000
+_TOKEN = "PARTYLINE_REPLAY_TOKEN"  # noqa: S105 - the variable's name
+_PLAIN_EVERY_SECONDS = 5.0
+
+
+class Wanted(NamedTuple):
+    """What the options beside those of the selection ask for."""
+
+    file: str | None
+    after: str
+    limit: int | None
+    rate: float | None
+    yes: bool
+
+
+@selecting
+def replay(
+    asked: Asked,
+    *,
+    file: Annotated[str | None, typer.Option("--from", help="An archive instead of the log; - reads stdin.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Publish again what the stream has lost, under its ids.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Publish nothing; say which events and conversations would differ.")
+    ] = False,
+    into: Annotated[
+        str | None, typer.Option(metavar="NAMESPACE", help="Rebuild a fresh namespace; run again, it goes on.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help=f"Post to another receiver; its replay token in ${_TOKEN}.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="At most so many captures a second.", min=0.1)] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many captures.", min=1)] = None,
+    after: Annotated[str, typer.Option(help="Only what stands after this position: how to resume.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help=f"Do not ask, however many (above {_ASK_ABOVE:,}).")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Read captures again. What was published stays published once; what was not is published now, marked as replayed.
+
+    It holds the namespace's lease meanwhile and works off what comes in; a running receiver goes on by itself after it.
+
+    Example: partyline replay --since 2h --dry-run
+    """
+    settings = settings_at(config)
+    _only_one(repair=repair, dry_run=dry_run, into=into is not None, to=to is not None)
+    selection = selection_of(asked, settings)
+    wanted = Wanted(file, _position(after), limit, rate, yes)
+    with readable_output():
+        run(_replay(settings, selection, wanted, _Way(repair, dry_run, into, to), as_json=json))
+
+
+class _Way(NamedTuple):
+    repair: bool
+    dry_run: bool
+    into: str | None
+    to: str | None
+
+
+def _only_one(**ways: bool) -> None:
+    chosen = [f"--{name.replace('_', '-')}" for name, is_chosen in ways.items() if is_chosen]
+    if len(chosen) > 1:
+        raise SelectionError(f"{' and '.join(chosen)} are different things to do; choose one")
+
+
+def _position(after: str) -> str:
+    try:
+        place(after)
+    except ValueError:
+        raise SelectionError("--after: a position is two numbers, as in 1700000000000-0") from None
+    return after
+
+
+# --- doing it ---
+
+
+async def _replay(settings: Settings, selection: Selection, wanted: Wanted, way: _Way, *, as_json: bool) -> None:
+    async with namespace_of(settings) as (redis, keyspace):
+        chosen = await resolved(selection, Lookup(redis, keyspace, settings.id_key))
+        source = _Source(Reading(redis, keyspace, scope_of(settings)), chosen, wanted)
+        total = await _counted(source, wanted)
+        if total == 0:
+            err.print("No capture is asked for: nothing to do.")
+            return
+        site = Site(redis, keyspace, settings)
+        if way.dry_run:
+            _tell_preview(await _preview(site, source, total), as_json=as_json)
+        elif way.to is not None:
+            await _post(source, way.to, wanted, total)
+        else:
+            _tell(await _work(site, source, wanted, way, total), as_json=as_json)
+
+
+async def _counted(source: "_Source", wanted: Wanted) -> int | None:
+    """How many captures are meant, said and asked about; None: stdin, which cannot be read twice."""
+    if wanted.file == "-":
+        return None
+    total = 0
+    async for _ in source.entries():
+        total += 1
+    err.print(f"{total:,} capture(s) are meant.")
+    if total > _ASK_ABOVE and not wanted.yes:
+        if not sys.stdin.isatty():
+            raise SelectionError(f"that is more than {_ASK_ABOVE:,}: say --yes")
+        typer.confirm("Go on?", abort=True, err=True)
+    return total
+
+
+class _Source:
+    """The captures that are meant, from the log or from an archive, as often as they are asked for."""
+
+    def __init__(self, where: Reading, selection: Selection, wanted: Wanted) -> None:
+        self._where = where
+        self._selection = selection
+        self._wanted = wanted
+        #: Lines of the archive that cannot be read.
+        self.damaged = 0
+
+    async def entries(self) -> AsyncIterator[LogEntry]:
+        """Each that is taken, in order."""
+        count, after = 0, place(self._wanted.after)
+        async for entry in self.every():
+            if place(entry.position) <= after or not self.takes(entry):
+                continue
+            yield entry
+            count += 1
+            if count == self._wanted.limit:
+                return
+
+    def takes(self, entry: LogEntry) -> bool:
+        """Whether the selection takes it; the log has judged already."""
+        return self._wanted.file is None or taking(self._selection, entry, None, self._where.scope_of)
+
+    async def every(self) -> AsyncIterator[LogEntry]:
+        """All that the log or the archive has, as far as the selection can tell beforehand."""
+        if self._wanted.file is None:
+            async for entry in logged(self._where, self._selection):
+                yield entry
+            return
+        if self._selection.outcomes:
+            raise SelectionError("--outcome: an archive does not say what became of its captures")
+        self.damaged = 0
+        with opened(self._wanted.file) as items:
+            for item in items:
+                if isinstance(item, Damaged):
+                    self.damaged += 1
+                elif isinstance(item, Redacted):
+                    raise ArchiveError("the archive is redacted: its captures are not what came in")
+                else:
+                    yield item
+
+    async def whole(self) -> AsyncIterator[LogEntry]:
+        """The whole log or archive, for what has to be seen in its context."""
+        if self._wanted.file is None:
+            async for entry in CaptureLog(self._where.redis, self._where.keyspace).scan():
+                yield entry
+            return
+        async for entry in self.every():
+            yield entry
+
+
+async def _work(site: Site, source: _Source, wanted: Wanted, way: _Way, total: int | None) -> Tally:
+    """Replay, repair or rebuild; stopped by Ctrl-C between two captures, saying how to go on."""
+    tally = Tally()
+    with _stopping() as stopping, _progress(total) as show:
+        pace = Pace(wanted.rate, lambda so_far: show(so_far.captures), stopping)
+        try:
+            if way.into is not None:
+                target = Keyspace(way.into, keys_of=site.keyspace.keys_of)
+                await replaying.rebuild(site._replace(keyspace=target), source.entries(), pace, tally)
+            elif way.repair:
+                await replaying.repair(site, source.entries(), pace, tally)
+            else:
+                await replaying.replay(site, source.entries(), pace, tally)
+        except Stopped:
+            err.print(f"Stopped after {tally.captures:,} capture(s). To go on: the same command with {_resume(tally)}")
+    if source.damaged:
+        err.print(f"[bold yellow]![/] {source.damaged:,} line(s) of the archive cannot be read, and were passed over.")
+    return tally
+
+
+def _resume(tally: Tally) -> str:
+    return f"--after {tally.position}" if tally.position else "no change"
+
+
+async def _preview(site: Site, source: _Source, total: int | None) -> Preview:
+    meant = {entry.position async for entry in source.entries()}
+    with _stopping() as stopping, _progress(None):
+        del total
+        return await preview(site, source.whole(), lambda entry: entry.position in meant, Pace(stopping=stopping))
+
+
+async def _post(source: _Source, url: str, wanted: Wanted, total: int | None) -> None:
+    token = os.environ.get(_TOKEN, "")
+    if not token:
+        raise SelectionError(f"--to: set {_TOKEN} to one of the other receiver's server.replay_tokens")
+    done, last = 0, ""
+    with _progress(total) as show:
+
+        def through(entry: LogEntry, _: int) -> None:
+            nonlocal done, last
+            done, last = done + 1, entry.position
+            show(done)
+
+        try:
+            posted = await repost(source.entries(), url, token, rate=wanted.rate, on_done=through)
+        except NotTaken:
+            err.print(f"{done:,} capture(s) are through. To go on: the same command with --after {last or 'no change'}")
+            raise
+    unreadable = f", {posted.unreadable:,} damaged here and left out" if posted.unreadable else ""
+    out.file.write(f"{posted.captured:,} capture(s) taken by the other receiver{unreadable}.\n")
+
+
+# --- showing ---
+
+
+def _tell(tally: Tally, *, as_json: bool) -> None:
+    published = dict(sorted(tally.published.items()))
+    if as_json:
+        counts = {"captures": tally.captures, "published": published, "duplicates": tally.duplicates}
+        rest = {"dead": tally.dead, "too_old": tally.too_old, "position": tally.position}
+        out.file.write(f"{orjson.dumps(counts | rest).decode()}\n")
+        return
+    lines = [f"{tally.captures:,} capture(s) read again: {tally.published.total():,} event(s) published"]
+    lines += [f"  {count:>9,}  {name}" for name, count in published.items()]
+    lines.append(f"{tally.duplicates:,} fact(s) were published before; {tally.dead:,} element(s) cannot be read.")
+    if tally.too_old:
+        lines.append(
+            f"{tally.too_old:,} capture(s) are older than retention.dedupe and were left out: only --into replays them."
+        )
+    out.file.write("\n".join(lines) + "\n")
+
+
+def _tell_preview(found: Preview, *, as_json: bool) -> None:
+    if as_json:
+        shown: dict[str, Any] = {
+            "captures": found.captures,
+            "same": found.same,
+            "differing": dict(found.counts),
+            "events": {what: [each._asdict() for each in some] for what, some in found.differences.items()},
+            "splits": found.splits,
+            "merges": found.merges,
+            "renamed": found.renamed,
+        }
+        out.file.write(f"{orjson.dumps(msgspec.to_builtins(shown)).decode()}\n")
+        return
+    out.file.write("\n".join(_preview_lines(found)) + "\n")
+
+
+_WORDS = {
+    "new": "would be published that the stream does not have",
+    "gone": "in the stream would not come about",
+    "type": "would be of another type",
+    "data": "would say something else",
+}
+
+
+def _preview_lines(found: Preview) -> list[str]:
+    lines = [f"{found.captures:,} capture(s) looked at; {found.same:,} event(s) would be as they are."]
+    if found.empty:
+        return [*lines, "Nothing would be different."]
+    for what, count in sorted(found.counts.items()):
+        lines.append(f"{count:,} event(s) {_WORDS[what]}:")
+        lines += [f"  {each.type:<22} {each.id}" for each in found.differences[what]]
+        lines += [f"  … and {count - len(found.differences[what]):,} more"] * (count > len(found.differences[what]))
+    for key, into in found.splits.items():
+        lines.append(f"{key} would be split into {', '.join(into)}")
+    for key, of in found.merges.items():
+        lines.append(f"{', '.join(of)} would be one: {key}")
+    lines += [f"{key} would be {into}" for key, into in found.renamed.items()]
+    return [*lines, "Nothing was written."]
+
+
+@contextmanager
+def _stopping() -> Any:
+    """Whether Ctrl-C was pressed; a second one ends the program as usual."""
+    loop, stopped = asyncio.get_running_loop(), False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        loop.remove_signal_handler(signal.SIGINT)
+        err.print("Stopping after this batch; Ctrl-C again stops at once.")
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        yield lambda: stopped
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+@contextmanager
+def _progress(total: int | None) -> Any:
+    """A bar with rate and time left at a terminal, a plain line now and then elsewhere."""
+    loop = asyncio.get_running_loop()
+    began = last = loop.time()
+
+    def plain(count: int) -> None:
+        nonlocal last
+        if loop.time() - last > _PLAIN_EVERY_SECONDS:
+            last = loop.time()
+            err.print(
+                f"{count:,}{f' of {total:,}' if total else ''} capture(s), {count / (last - began):,.0f} a second"
+            )
+
+    if not err.is_terminal:
+        yield plain
+        return
+    columns = (TextColumn("{task.completed:,.0f}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[rate]}"), console=err, transient=True) as bar:
+        task = bar.add_task("", total=total, rate="")
+
+        def show(count: int) -> None:
+            rate = count / max(0.001, loop.time() - began)
+            bar.update(task, completed=count, rate=f"{rate:,.0f} a second")
+
+        yield show
