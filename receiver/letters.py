@@ -1,6 +1,8 @@
 """Dead letters: what could not be read, and reading it again after a fix."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -15,6 +17,9 @@ from schemas.events import Unreadable
 from schemas.keyspace import Keyspace
 
 log = structlog.get_logger()
+
+#: A replay that starts now takes a while until it commits.
+_MARGIN = timedelta(hours=1)
 
 #: Reads captures again through the pipeline, as `receiver.replay.replay` does; done once all are committed.
 Replay = Callable[[AsyncIterator[LogEntry]], Awaitable[None]]
@@ -34,9 +39,11 @@ class Letter(msgspec.Struct, frozen=True):
 class Retried(msgspec.Struct, frozen=True):
     """What became of letters whose captures were read again."""
 
-    #: Captures that were read, and those that the log does not hold any more.
+    #: Captures that were read; those that the log does not hold any more; and those that are older than
+    #: de-duplication remembers, which can only be replayed into another namespace.
     captures: int
     trimmed: int
+    too_old: int
     #: Captures at which reading failed as a whole; their neighbours were read all the same.
     failed: tuple[str, ...]
     #: Letters that are none any more, and those that stay.
@@ -67,21 +74,25 @@ class Letters:
         position = found.get(letter.capture)
         return await streams.entry_at(self._redis, self._keys.captures, position) if position else None
 
-    async def retry(self, chosen: Sequence[Letter], providers: Mapping[str, Provider], replay: Replay) -> Retried:
+    async def retry(
+        self, chosen: Sequence[Letter], providers: Mapping[str, Provider], replay: Replay, now: datetime
+    ) -> Retried:
         """Read the captures of letters again, and remove the letters of those that can be read wholly by now.
 
         A letter that stays is never written twice, since the commit knows it; so it must not be removed before.
         """
         names = dict.fromkeys(letter.capture for letter in chosen)
         found = await streams.located(self._redis, self._keys.captures, names)
-        positions = streams.in_order(found.values())
-        failed = await self._replay(positions, replay)
-        whole = [position async for position in self._whole(positions, providers) if position not in failed]
+        now_read = [_read(entry, providers, now) async for entry in self._entries(streams.in_order(found.values()))]
+        positions = [each.position for each in now_read if each.young]
+        failed = await self._replay(positions, replay) if positions else set()
+        whole = {each.position for each in now_read if each.young and each.whole} - failed
         mended = {name for name, position in found.items() if position in whole}
         removed = await self.drop(letter for letter in chosen if letter.capture in mended)
         return Retried(
             captures=len(positions),
             trimmed=len(names) - len(found),
+            too_old=len(now_read) - len(positions),
             failed=tuple(name for name, position in found.items() if position in failed),
             removed=removed,
             stay=len(chosen) - removed,
@@ -116,11 +127,23 @@ class Letters:
             if entry is not None:
                 yield entry
 
-    async def _whole(self, positions: Sequence[str], providers: Mapping[str, Provider]) -> AsyncIterator[str]:
-        """The places of captures in which everything can be read."""
-        async for entry in self._entries(positions):
-            if not any(isinstance(parsed, Unreadable) for parsed in read(entry, providers).parsed):
-                yield entry.position
+
+class _Read(NamedTuple):
+    """What a capture comes to that is read now."""
+
+    position: str
+    #: Whether everything in it can be read.
+    whole: bool
+    #: Whether de-duplication surely remembers what was published of it, also a moment later.
+    young: bool
+
+
+def _read(found: LogEntry, providers: Mapping[str, Provider], now: datetime) -> _Read:
+    entry = read(found, providers)
+    unreadable = [parsed.reason for parsed in entry.parsed if isinstance(parsed, Unreadable)]
+    remembered = timedelta(seconds=entry.capture.facts.dedupe_seconds) - _MARGIN
+    young = "damaged" in unreadable or entry.capture.received_at >= now - remembered
+    return _Read(found.position, not unreadable, young)
 
 
 def _letter(found: LogEntry) -> Letter:

@@ -1,7 +1,7 @@
 """Dead letters: found with their captures, read again after a fix, and removed only where everything can be read."""
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -124,7 +124,9 @@ async def test_after_a_fix_letters_become_events(bench: Bench) -> None:
     first, second, fourth = await bench.letters()
     bench.mend_parser()
 
-    retried = await Letters(bench.redis, bench.keyspace).retry([fourth, first, first], bench.providers, bench.replay)
+    retried = await Letters(bench.redis, bench.keyspace).retry(
+        [fourth, first, first], bench.providers, bench.replay, datetime.now(UTC)
+    )
 
     assert bench.asked == [identifier(0), identifier(3)]
     assert (retried.captures, retried.failed, retried.trimmed) == (2, (), 0)
@@ -138,7 +140,7 @@ async def test_what_still_cannot_be_read_stays_once(bench: Bench) -> None:
     bench.break_parser("second")
     bench.asked.clear()
 
-    retried = await Letters(bench.redis, bench.keyspace).retry(before, bench.providers, bench.replay)
+    retried = await Letters(bench.redis, bench.keyspace).retry(before, bench.providers, bench.replay, datetime.now(UTC))
 
     assert (retried.removed, retried.stay) == (2, 1)
     assert await bench.letters() == [before[1]]
@@ -151,7 +153,7 @@ async def test_a_poisonous_capture_stops_no_neighbour(bench: Bench) -> None:
     bench.mend_parser()
     bench.poison = {identifier(1)}
 
-    retried = await Letters(bench.redis, bench.keyspace).retry(before, bench.providers, bench.replay)
+    retried = await Letters(bench.redis, bench.keyspace).retry(before, bench.providers, bench.replay, datetime.now(UTC))
 
     assert retried.failed == (identifier(1),)
     assert (retried.removed, retried.stay) == (2, 1)
@@ -167,7 +169,7 @@ async def test_when_redis_fails_nothing_is_removed(bench: Bench) -> None:
         raise StoreError("Redis: ConnectionError: it is not there")
 
     with pytest.raises(StoreError):
-        await Letters(bench.redis, bench.keyspace).retry(before, PROVIDERS, away)
+        await Letters(bench.redis, bench.keyspace).retry(before, PROVIDERS, away, datetime.now(UTC))
 
     assert await bench.letters() == before
 
@@ -180,10 +182,22 @@ async def test_a_letter_whose_capture_was_trimmed_stays(bench: Bench) -> None:
     bench.mend_parser()
     letters = Letters(bench.redis, bench.keyspace)
 
-    retried = await letters.retry([first, second], bench.providers, bench.replay)
+    retried = await letters.retry([first, second], bench.providers, bench.replay, datetime.now(UTC))
 
     assert await letters.capture(first) is None
     assert (retried.captures, retried.trimmed, retried.removed, retried.stay) == (1, 1, 1, 1)
+
+
+async def test_what_deduplication_has_forgotten_is_not_read_again(bench: Bench) -> None:
+    """A capture older than that could be published twice; it is left alone, and so is its letter."""
+    before = await bench.letters()
+    bench.mend_parser()
+    later = datetime.now(UTC) + timedelta(days=8)
+
+    retried = await Letters(bench.redis, bench.keyspace).retry(before, bench.providers, bench.replay, later)
+
+    assert bench.asked == []
+    assert (retried.captures, retried.too_old, retried.removed, retried.stay) == (0, 3, 0, 3)
 
 
 async def test_dropping_counts_bytes_off(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
@@ -127,6 +128,8 @@ def retry(
     )
     if retried.trimmed:
         out.file.write(f"{retried.trimmed} capture(s) are not in the log any more (retention.captures).\n")
+    if retried.too_old:
+        out.file.write(f"{retried.too_old} capture(s) are older than retention.dedupe: replay them into a namespace.\n")
     if retried.failed:
         out.file.write(f"Reading failed as a whole at {', '.join(retried.failed)}: see the log above.\n")
 
@@ -199,9 +202,9 @@ async def _retry(settings: Settings, choose: _Choice) -> Retried:
     async with namespace_of(settings) as (redis, keyspace):
         letters = await _choice(redis, keyspace, choose)
         if not letters:
-            return Retried(captures=0, trimmed=0, failed=(), removed=0, stay=0)
+            return Retried(captures=0, trimmed=0, too_old=0, failed=(), removed=0, stay=0)
         replaying = partial(_replay, Site(redis, keyspace, settings))
-        return await Letters(redis, keyspace).retry(letters, PROVIDERS, replaying)
+        return await Letters(redis, keyspace).retry(letters, PROVIDERS, replaying, datetime.now(UTC))
 
 
 async def _replay(site: Site, entries: AsyncIterator[LogEntry]) -> None:
