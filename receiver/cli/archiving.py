@@ -184,7 +184,7 @@ class _Follower:
             entries = await self._log.read(after, _BATCH, _WAIT_MILLISECONDS)
         except StoreError as error:
             if not self._away:
-                err.print(f"[bold yellow]![/] Waiting for Redis: {escape(str(error))}")
+                err.print(f"[bold yellow]![/] Waiting for it. {escape(str(error))}")
             self._away = True
             return []
         if self._away:
