@@ -6,6 +6,7 @@ size of its events, and only of captures that somebody asks about where these ar
 
 from base64 import b32decode
 from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import Set as AbstractSet
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ _COUNT = 500
 _CLOCK_STEP_MILLISECONDS = 600_000
 #: A capture is in the log this soon after its id was made, but for imports.
 _WRITTEN_WITHIN_MILLISECONDS = 600_000
+#: A pipeline that keeps up publishes what a capture says this soon.
+_SOON_MILLISECONDS = 60_000
 _CAPTURE_PREFIX = "cp_"
 _CONVERSATION, _ACCOUNT = "cv_", "ac_"
 #: What is kept of an event: its type and kind of subject in one byte, the subject in sixteen.
@@ -138,20 +141,25 @@ async def letters_of(where: Reading, capture: str, after: str) -> list[tuple[str
     ]
 
 
-async def first_published(where: Reading, ids: Container[str], before: str, since: int) -> dict[str, dict[str, Any]]:
-    """Events by id, among those published before a log position and after a Unix time in milliseconds: the originals.
+async def first_published(
+    where: Reading, ids: AbstractSet[str], position: str, since: int
+) -> dict[str, dict[str, Any]]:
+    """Events by id, as far as the stream has them: what the facts in a later capture repeat. Raises StoreError.
 
-    It looks back from there, since most redeliveries follow within minutes. Raises StoreError.
+    It looks back from the capture's position, since most redeliveries follow within minutes, to a Unix time in
+    milliseconds; then ahead, since the pipeline may have come to both captures long after.
     """
     found: dict[str, dict[str, Any]] = {}
-    async for position, fields in _backwards(where.redis, where.keyspace.events, "-", before):
-        if _order(position)[0] < since:
-            break
-        event = orjson.loads(fields[b"event"])
-        if event["id"] in ids:
-            found[event["id"]] = event
-            if len(found) == len(ids):  # type: ignore[arg-type]
-                break
+    middle = f"{_order(position)[0] + _SOON_MILLISECONDS}-0"
+    back = _backwards(where.redis, where.keyspace.events, f"{max(0, since)}-0", middle)
+    ahead = _forwards(where.redis, where.keyspace.events, middle)
+    for items in (back, ahead):
+        async for _, fields in items:
+            event = orjson.loads(fields[b"event"])
+            if event["id"] in ids:
+                found.setdefault(event["id"], event)
+            if len(found) == len(ids):
+                return found
     return found
 
 

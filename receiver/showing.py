@@ -312,7 +312,7 @@ def _whereabouts(shown: Explained, parsed: Event, told: Mapping[str, Any]) -> st
         return "not yet"
     original = shown.originals.get(parsed.id)
     if original is None:
-        return "no: it was published before, or is no longer kept"
+        return "no: no event with this id is kept there any more"
     return f"as an event of {original['data']['capture']}, sequence {_number(original)}: this one is a duplicate"
 
 
