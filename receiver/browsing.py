@@ -264,7 +264,7 @@ async def _newest_first(where: Reading, selection: Selection) -> AsyncIterator[L
     quarantine = _backwards(where.redis, where.keyspace.quarantine, selection.after or "-", selection.last)
     one, other = await anext(log, None), await anext(quarantine, None)
     while one is not None or other is not None:
-        if other is None or (one is not None and _order(one[0]) >= _order(other[0])):
+        if other is None or (one is not None and _order(one[0]) > _order(other[0])):
             assert one is not None  # noqa: S101 - the loop's condition, which mypy cannot follow
             yield LogEntry(*one)
             one = await anext(log, None)
