@@ -19,6 +19,7 @@ from receiver.archive import Redacted, read
 from receiver.browsing import Fates, Reading, by_id, every, fates, logged, newest
 from receiver.captures import CaptureLog, LogEntry
 from receiver.cli import main
+from receiver.cli.archiving import mind_the_gap
 from receiver.cli.selecting import scope_of
 from receiver.embedded import EmbeddedRedis
 from receiver.importing import Importer
@@ -553,6 +554,22 @@ async def test_an_archive_follows_the_log_through_every_restart(tmp_path: Path, 
     assert (status, away) == (0, 1)
     assert [item.fields[b"id"].decode() for item in found if isinstance(item, LogEntry)] == [name(n) for n in range(4)]
     assert re.search(r"from \d+-\d+ on; Ctrl-C stops", following.log)
+
+
+async def test_a_gap_between_archive_and_log_is_told(
+    redis: Redis, keyspace: Keyspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Captures that were trimmed while nobody followed are missing, and that must not go unnoticed."""
+    await CaptureLog(redis, keyspace).append([posted(1, LATE), posted(2, LATE)])
+    stood: Any = await redis.xrange(keyspace.captures)
+    first = stood[0][0].decode()
+    await mind_the_gap(redis, keyspace, first)
+    whole = capsys.readouterr().err
+    await redis.xdel(keyspace.captures, first)
+    await mind_the_gap(redis, keyspace, first)
+
+    assert whole == ""
+    assert f"The log no longer has {first}" in capsys.readouterr().err
 
 
 async def append(folder: Path, keyspace: Keyspace, number: int) -> None:
