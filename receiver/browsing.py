@@ -4,7 +4,10 @@ What became of them stands in two streams that name captures. It is kept small: 
 size of its events, and only of captures that somebody asks about where these are known before.
 """
 
-from collections.abc import AsyncIterator, Container
+from base64 import b32decode
+from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import Set as AbstractSet
+from sys import intern
 from typing import Any, NamedTuple
 
 import orjson
@@ -19,7 +22,7 @@ from schemas.callback import AccountFacts, Capture
 from schemas.clock import parse_time
 from schemas.errors import ParseError
 from schemas.events import Parsed
-from schemas.ids import CaptureId
+from schemas.ids import CaptureId, base32
 from schemas.keyspace import Keyspace
 from schemas.wire import decode_capture
 
@@ -30,7 +33,12 @@ _COUNT = 500
 _CLOCK_STEP_MILLISECONDS = 600_000
 #: A capture is in the log this soon after its id was made, but for imports.
 _WRITTEN_WITHIN_MILLISECONDS = 600_000
+#: A pipeline that keeps up publishes what a capture says this soon.
+_SOON_MILLISECONDS = 60_000
 _CAPTURE_PREFIX = "cp_"
+_CONVERSATION, _ACCOUNT = "cv_", "ac_"
+#: What is kept of an event: its type and kind of subject in one byte, the subject in sixteen.
+_EVENT_BYTES = 17
 _NO_EVENT = (Fate(waiting=False), Fate(waiting=True))
 
 
@@ -53,35 +61,38 @@ class Fates:
     def __init__(self, cursor: str) -> None:
         """`cursor`: what stands after it in the log has not been read by the pipeline."""
         self._cursor = _order(cursor or "0-0")
-        self._events: dict[bytes, tuple[int, ...]] = {}
+        self._events: dict[bytes, bytes] = {}
         self._dead: dict[bytes, tuple[str, ...]] = {}
-        #: Each (type, subject) once: captures hold its number.
-        self._pairs: dict[tuple[str, str], int] = {}
-        self._by_number: list[tuple[str, str]] = []
+        self._types: list[str] = []
 
     def of(self, entry: LogEntry) -> Fate:
         """What became of one capture."""
         if isinstance(entry, Quarantined):
             return Fate(quarantined=entry.fields.get(b"reason", b"").decode(errors="replace"))
         name = _packed(entry.fields.get(b"id", entry.position.encode()).decode(errors="replace"))
-        events, dead = self._events.get(name, ()), self._dead.get(name, ())
+        events, dead = self._events.get(name, b""), self._dead.get(name, ())
         if not events and not dead:
             return _NO_EVENT[_order(entry.position) > self._cursor]
-        return Fate(tuple([self._by_number[number] for number in events]), dead)
+        return Fate(tuple(self._unpacked(events)), dead)
 
     def add_event(self, event_type: str, subject: str, capture: str) -> None:
         """An event of the stream names a capture."""
-        pair = (event_type, subject)
-        number = self._pairs.setdefault(pair, len(self._by_number))
-        if number == len(self._by_number):
-            self._by_number.append(pair)
+        if event_type not in self._types:
+            self._types.append(event_type)
+        kind = self._types.index(event_type) * 2 + subject.startswith(_ACCOUNT)
         name = _packed(capture)
-        self._events[name] = (*self._events.get(name, ()), number)
+        self._events[name] = self._events.get(name, b"") + bytes([kind]) + _packed_subject(subject)
+
+    def _unpacked(self, events: bytes) -> Iterator[tuple[str, str]]:
+        for at in range(0, len(events), _EVENT_BYTES):
+            number, of_account = divmod(events[at], 2)
+            prefix = _ACCOUNT if of_account else _CONVERSATION
+            yield self._types[number], prefix + base32(events[at + 1 : at + _EVENT_BYTES])
 
     def add_dead(self, reason: str, capture: str) -> None:
         """A dead letter names a capture."""
         name = _packed(capture)
-        self._dead[name] = (*self._dead.get(name, ()), reason)
+        self._dead[name] = (*self._dead.get(name, ()), intern(reason))
 
 
 class Reading(NamedTuple):
@@ -130,20 +141,25 @@ async def letters_of(where: Reading, capture: str, after: str) -> list[tuple[str
     ]
 
 
-async def first_published(where: Reading, ids: Container[str], before: str, since: int) -> dict[str, dict[str, Any]]:
-    """Events by id, among those published before a log position and after a Unix time in milliseconds: the originals.
+async def first_published(
+    where: Reading, ids: AbstractSet[str], position: str, since: int
+) -> dict[str, dict[str, Any]]:
+    """Events by id, as far as the stream has them: what the facts in a later capture repeat. Raises StoreError.
 
-    It looks back from there, since most redeliveries follow within minutes. Raises StoreError.
+    It looks back from the capture's position, since most redeliveries follow within minutes, to a Unix time in
+    milliseconds; then ahead, since the pipeline may have come to both captures long after.
     """
     found: dict[str, dict[str, Any]] = {}
-    async for position, fields in _backwards(where.redis, where.keyspace.events, "-", before):
-        if _order(position)[0] < since:
-            break
-        event = orjson.loads(fields[b"event"])
-        if event["id"] in ids:
-            found[event["id"]] = event
-            if len(found) == len(ids):  # type: ignore[arg-type]
-                break
+    middle = f"{_order(position)[0] + _SOON_MILLISECONDS}-0"
+    back = _backwards(where.redis, where.keyspace.events, f"{max(0, since)}-0", middle)
+    ahead = _forwards(where.redis, where.keyspace.events, middle)
+    for items in (back, ahead):
+        async for _, fields in items:
+            event = orjson.loads(fields[b"event"])
+            if event["id"] in ids:
+                found.setdefault(event["id"], event)
+            if len(found) == len(ids):
+                return found
     return found
 
 
@@ -248,7 +264,7 @@ async def _newest_first(where: Reading, selection: Selection) -> AsyncIterator[L
     quarantine = _backwards(where.redis, where.keyspace.quarantine, selection.after or "-", selection.last)
     one, other = await anext(log, None), await anext(quarantine, None)
     while one is not None or other is not None:
-        if other is None or (one is not None and _order(one[0]) >= _order(other[0])):
+        if other is None or (one is not None and _order(one[0]) > _order(other[0])):
             assert one is not None  # noqa: S101 - the loop's condition, which mypy cannot follow
             yield LogEntry(*one)
             one = await anext(log, None)
@@ -297,6 +313,10 @@ def _order(position: str) -> tuple[int, int]:
     """A position as it compares."""
     milliseconds, _, number = position.partition("-")
     return int(milliseconds), int(number or 0)
+
+
+def _packed_subject(subject: str) -> bytes:
+    return b32decode(f"{subject[len(_CONVERSATION) :].upper()}======")
 
 
 def _packed(capture: str) -> bytes:

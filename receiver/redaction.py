@@ -34,7 +34,7 @@ from schemas.errors import ParseError
 from schemas.ids import hash_key
 from schemas.wire import decode_headers, encode_facts, encode_headers
 
-_KEPT_HEADERS: Final = frozenset({b"content-type", b"content-length"})
+_KEPT_HEADERS: Final = frozenset({b"content-type"})
 #: Keys of enumerations, whose words tell what a callback is and nothing about anybody.
 _WORDS: Final = frozenset(
     {

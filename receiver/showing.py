@@ -26,7 +26,7 @@ _FEW: Final = 2
 #: How much of a body that is no text is shown.
 _HEX_BYTES: Final = 4096
 _HEX_WIDTH: Final = 32
-HEADINGS: Final = ("received (UTC)", "capture", "account", "kind", "outcome", "what", "conversation")
+HEADINGS: Final = ("received (UTC)", "capture", "account", "kind", "outcome", "conversation", "what")
 
 #: How each kind of proof is told; the setting that holds its credentials follows.
 _PROOFS: Final[Mapping[str, str]] = {
@@ -55,13 +55,13 @@ def row(line: Line) -> tuple[str, ...]:
     """The cells of one line, as under `HEADINGS`."""
     capture = line.capture
     return (
-        format_time(capture.received_at)[:19].replace("T", " "),
+        format_time(capture.received_at)[5:19].replace("T", " "),
         capture.id,
         f"{capture.provider}/{capture.account}",
         capture.kind,
         "+".join(line.fate.outcomes),
-        what(line),
         _subjects([subject for _, subject in line.fate.events]),
+        what(line),
     )
 
 
@@ -90,28 +90,23 @@ def what(line: Line) -> str:
     fate = line.fate
     if fate.quarantined is not None:
         return fate.quarantined
-    types = [event_type for event_type, _ in fate.events]
+    words = [event_type for event_type, _ in fate.events]
+    if not words:
+        words = [_word(parsed) for parsed in line.parsed if not isinstance(parsed, Unreadable)]
+    said = " ".join(part for part in (", ".join(_counted(words)), who(line.parsed)) if part)
     letters = [f"dead letter: {reason}" for reason in _counted(fate.dead)]
-    if types or letters:
-        return "; ".join([" ".join(part for part in (", ".join(_counted(types)), who(line.parsed)) if part), *letters])
-    return " ".join(part for part in (", ".join(_unpublished(line)), who(line.parsed)) if part) or NOTHING
+    return "; ".join([*([said] if said else []), *letters, *_remark(line)]) or NOTHING
 
 
-def _unpublished(line: Line) -> list[str]:
-    """What is in a capture that no event in the stream names."""
-    words = _counted([_word(parsed) for parsed in line.parsed])
-    if line.fate.waiting:
-        return words
-    if all(isinstance(parsed, Linked) for parsed in line.parsed):
-        return words
-    return [*words, "no event in the stream"]
+def _remark(line: Line) -> list[str]:
+    """That no event of it is to be found, where one could be expected."""
+    kept = [parsed for parsed in line.parsed if isinstance(parsed, Event) and not isinstance(parsed.body, Typing)]
+    return ["no event in the stream"] if line.fate.outcomes == ("duplicate",) and kept else []
 
 
-def _word(parsed: Parsed) -> str:
+def _word(parsed: Event | Linked) -> str:
     if isinstance(parsed, Linked):
         return "link taken back" if parsed.undone else "link"
-    if isinstance(parsed, Unreadable):
-        return parsed.reason
     return f"{parsed.type} (pub/sub only)" if isinstance(parsed.body, Typing) else parsed.type
 
 
@@ -317,7 +312,7 @@ def _whereabouts(shown: Explained, parsed: Event, told: Mapping[str, Any]) -> st
         return "not yet"
     original = shown.originals.get(parsed.id)
     if original is None:
-        return "no: it was published before, or is no longer kept"
+        return "no: no event with this id is kept there any more"
     return f"as an event of {original['data']['capture']}, sequence {_number(original)}: this one is a duplicate"
 
 
@@ -350,15 +345,14 @@ _IDENTITIES: Final[Mapping[str, Callable[[Identity], str]]] = {
 
 def _destination(decision: Decision, event: Mapping[str, Any] | None, survivors: Mapping[str, str]) -> str:
     """The key that the evidence wants, where the event went, and what that resolves to by now."""
-    wanted = decision.key
-    went = wanted if event is None else event["subject"]
+    went = decision.key if event is None else event["subject"]
     now = survivors.get(went)
-    steps: list[str] = [wanted]
-    if went != wanted:
-        steps.append(f"published under {went}")
+    steps = [str(went)]
+    if went != decision.key:
+        steps.append(f"since something else told whose it is (by itself: {decision.key})")
     if now is not None and now != went:
-        steps.append(f"merged into {now}")
-    return ", ".join(steps) + ("" if now or event else " (nothing is known under it)")
+        steps.append(f"by now merged into {now}")
+    return ", ".join(steps)
 
 
 # --- counts -----------------------------------------------------------------------------------------------
@@ -382,7 +376,7 @@ class Tally:
         self._first = min(self._first or received, received)
         self._last = max(self._last, received)
         self._counts["account"][f"{_field(fields, b'provider')}/{_field(fields, b'account')}"] += 1
-        self._counts["kind"]["-" if isinstance(entry, Quarantined) else _field(fields, b"kind")] += 1
+        self._counts["kind"][_field(fields, b"kind", "callback")] += 1
         self._counts["outcome"].update(fate.outcomes)
         self._counts["event"].update(event_type for event_type, _ in fate.events)
 
@@ -402,5 +396,5 @@ class Tally:
         )
 
 
-def _field(fields: Mapping[bytes, bytes], name: bytes) -> str:
-    return fields.get(name, b"-").decode(errors="replace")
+def _field(fields: Mapping[bytes, bytes], name: bytes, absent: str = NOTHING) -> str:
+    return fields.get(name, absent.encode()).decode(errors="replace")

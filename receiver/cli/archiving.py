@@ -128,7 +128,7 @@ async def _follow(settings: Settings, selection: Selection, file: str, mask: _Ma
         chosen = msgspec.structs.replace(chosen, outcomes=frozenset())
         with continued(file) as (archive, position):
             if position:
-                await _mind_the_gap(redis, keyspace, position)
+                await mind_the_gap(redis, keyspace, position)
             after = position or chosen.after
             err.print(f"Following the log into {escape(file)}, from {position or 'its beginning'} on; Ctrl-C stops.")
             async with redis_of(settings, None) as patient:
@@ -137,7 +137,7 @@ async def _follow(settings: Settings, selection: Selection, file: str, mask: _Ma
     err.print(f"{escape(file)}: {follower.count:,} capture(s) more.")
 
 
-async def _mind_the_gap(redis: Redis, keyspace: Keyspace, position: str) -> None:
+async def mind_the_gap(redis: Redis, keyspace: Keyspace, position: str) -> None:
     """Say so when the log no longer reaches back to where the archive ends."""
     milliseconds, _, number = position.partition("-")
     before = f"{milliseconds}-{int(number) - 1}" if int(number) else f"{int(milliseconds) - 1}-{2**64 - 1}"
@@ -184,7 +184,7 @@ class _Follower:
             entries = await self._log.read(after, _BATCH, _WAIT_MILLISECONDS)
         except StoreError as error:
             if not self._away:
-                err.print(f"[bold yellow]![/] Waiting for Redis: {escape(str(error))}")
+                err.print(f"[bold yellow]![/] Waiting for it. {escape(str(error))}")
             self._away = True
             return []
         if self._away:
