@@ -229,6 +229,9 @@ class Ledger:
     def _complete(self, fact: Fact, message: Pointer, before: Rollup, after: Rollup) -> None:
         """Tell the recipients whose reports name no line which one the message was sent from."""
         contact = fact.evidence.contact
+        # A send's line is a line of the account, though the send went to a group and its fact names none: should its
+        # recipient turn out to have another address, this is where their conversations are looked for.
+        self._users.lines(fact.scope, after.lines)
         waiting = after.waiting if after.lines != before.lines else (contact,) if contact else ()
         for recipient in waiting if after.lines else ():
             place = pointer_key(fact.scope, Pointer(message.kind, (*message.parts, recipient)))

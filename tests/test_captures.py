@@ -112,7 +112,10 @@ async def fill(url: str, keyspace: Keyspace) -> None:
     await log.append([values(5, "telnyx", link, "link")])
     await work_off(configuration(keyspace.namespace), url)
     await log.append([posted(6, LATE)])
-    aside = dict(zip(CAPTURE_FIELDS, posted(7, LATE), strict=True)) | {b"reason": b"signature_mismatch", b"presented": b""}
+    aside = dict(zip(CAPTURE_FIELDS, posted(7, LATE), strict=True)) | {
+        b"reason": b"signature_mismatch",
+        b"presented": b"",
+    }
     await log.quarantine([aside[field] for field in QUARANTINE_FIELDS])
     await redis.aclose()
 

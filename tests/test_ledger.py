@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from correlator.identity import Entry, Fact, Resolution, Tied, Unlink, decide, identity_key, resolve
 from correlator.pointers import PointerClass
 from correlator.records import decode
-from schemas.events import Evidence, Link, Pointer, Tie, pair_identity
+from schemas.events import Evidence, Link, Pointer, Sent, Tie, group_identity, pair_identity, user_identity
 from schemas.ids import ConversationKey, EventId
 from tests.histories import ANN_ID, BEN, BEN_ID, LINE, SCOPE, SOUND_TIES, TIES, Book, examples, facts, possible_keys
 
@@ -139,4 +139,24 @@ def test_what_a_setting_supposes_counts_again_once_a_doubt_has_ended() -> None:
     resolution = resolve(history)
 
     assert ends(book, resolution)[report.id] == identity_key(SCOPE, pair_identity(LINE, BEN))
+    assert ends(book, resolution) == resolution.keys
+
+
+def test_the_line_of_a_send_to_a_group_is_known_when_its_recipient_gets_another_address() -> None:
+    """A report on a recipient, placed by the line of the group's send, follows its user once a person ties the two."""
+    batch = Pointer("batch", ("x",))
+    group = group_identity("", "club")
+    sent = Fact(EventId("sent"), SCOPE, Evidence(identity=group, registered=True, sent=Sent((batch,), line=LINE)))
+    pointed = Pointer("batch", ("x", BEN))
+    report = Fact(
+        EventId("report"), SCOPE, Evidence(pointers=(pointed,), kind="direct", contact=BEN, sent=Sent((batch,)))
+    )
+    met = Fact(EventId("met"), SCOPE, Evidence(identity=user_identity(LINE, BEN_ID), kind="direct", lines=(LINE,)))
+    history: list[Entry] = [report, sent, Tied(SCOPE, Tie(BEN, BEN_ID)), met]
+    book = Book()
+    for entry in history:
+        book.feed([entry])
+    resolution = resolve(history)
+
+    assert ends(book, resolution)[report.id] == identity_key(SCOPE, user_identity(LINE, BEN_ID))
     assert ends(book, resolution) == resolution.keys
