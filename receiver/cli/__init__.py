@@ -1,4 +1,4 @@
-"""The command line, a module for each theme: serve and try, check, send, tail, register and conversations."""
+"""The command line, a module for each theme: each holds one command or a few that belong together."""
 
 import sys
 
@@ -11,6 +11,7 @@ from receiver.cli.following import tail
 from receiver.cli.posting import send
 from receiver.cli.registering import register
 from receiver.cli.serving import serve, try_out
+from receiver.cli.state import commands as state_commands
 from receiver.cli.terminal import err
 from schemas.errors import ConfigError, PartylineError
 
@@ -28,6 +29,7 @@ app.command()(send)
 app.command()(tail)
 app.command()(register)
 app.add_typer(conversation_commands, name="conversations")
+app.add_typer(state_commands, name="state")
 
 
 def main() -> None:
