@@ -19,6 +19,8 @@ class Scripts:
         self.lease = _bind(redis, "lease")
         self.append = _bind(redis, "append")
         self.trim = _bind(redis, "trim")
+        self.withdraw = _bind(redis, "withdraw")
+        self.forget = _bind(redis, "forget")
 
 
 def _bind(redis: Redis, name: str) -> AsyncScript:

@@ -8,6 +8,7 @@ from rich.markup import escape
 from receiver.cli.checking import check
 from receiver.cli.conversations import commands as conversation_commands
 from receiver.cli.following import tail
+from receiver.cli.forgetting import forget
 from receiver.cli.posting import send
 from receiver.cli.registering import register
 from receiver.cli.serving import serve, try_out
@@ -28,6 +29,7 @@ app.command()(check)
 app.command()(send)
 app.command()(tail)
 app.command()(register)
+app.command()(forget)
 app.add_typer(conversation_commands, name="conversations")
 app.add_typer(state_commands, name="state")
 
