@@ -2,7 +2,7 @@
 
 The lease is a key with a time to live that holds a token drawn anew for each taking. Each commit carries the token and
 is refused by the script when the key no longer holds it, so a pipeline that was frozen past its lease changes nothing.
-Who needs it for a while (a replay) asks for it, and the working pipeline hands it over between two batches.
+Who needs it for a while (a replay, an export) asks for it, and the working pipeline hands it over between two batches.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from schemas.keyspace import Keyspace
 LEASE_SECONDS: Final = 6.0
 _ASKING_SECONDS: Final = 10
 _POLL_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 30.0
 
 
 class Lease:
@@ -64,30 +65,28 @@ class Lease:
 
 
 @asynccontextmanager
-async def leased(
-    redis: Redis, keyspace: Keyspace, seconds: float = LEASE_SECONDS, patience_seconds: float = 30.0
-) -> AsyncIterator[Lease]:
+async def leased(redis: Redis, keyspace: Keyspace, seconds: float = LEASE_SECONDS) -> AsyncIterator[Lease]:
     """Hold the lease meanwhile, asking for it first. StoreError if it is not had in time: another replay has it, say.
 
     Whoever is frozen past it finds its commits refused with LeaseLost, as a pipeline does.
     """
     lease = Lease(redis, keyspace, seconds)
     try:
-        async with asyncio.timeout(patience_seconds):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await _asking(lease)
     except TimeoutError:
         raise StoreError(
-            f"the lease of namespace {keyspace.namespace} was not handed over within {patience_seconds:g} s;"
-            " is another replay at work, or a pipeline of an older version?"
+            f"the lease of namespace {keyspace.namespace} was not handed over within {PATIENCE_SECONDS:g} s:"
+            " another command has it, or a pipeline of an older version; stop that, and try again"
         ) from None
     renewing = asyncio.ensure_future(_renewing(lease, seconds / 4))
     try:
         yield lease
     finally:
         renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
-        await lease.give_up()
+        await asyncio.wait([renewing])
+        with suppress(StoreError):  # it runs out by itself, and another error may be on its way
+            await lease.give_up()
 
 
 async def _asking(lease: Lease) -> None:
@@ -101,4 +100,5 @@ async def _renewing(lease: Lease, seconds: float) -> None:
     held = True
     while held:
         await asyncio.sleep(seconds)
-        held = await lease.renew()
+        with suppress(StoreError):  # the next attempt may do; whoever commits has the token tell if it was too late
+            held = await lease.renew()

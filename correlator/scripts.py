@@ -21,6 +21,8 @@ class Scripts:
         self.trim = _bind(redis, "trim")
         self.release = _bind(redis, "release")
         self.remove = _bind(redis, "remove")
+        self.withdraw = _bind(redis, "withdraw")
+        self.forget = _bind(redis, "forget")
 
 
 def _bind(redis: Redis, name: str) -> AsyncScript:

@@ -1,4 +1,4 @@
-"""The command line, a module for each theme."""
+"""The command line, a module for each theme: each holds one command or a few that belong together."""
 
 import sys
 
@@ -10,11 +10,13 @@ from receiver.cli.checking import check
 from receiver.cli.conversations import commands as conversation_commands
 from receiver.cli.dead import commands as dead_commands
 from receiver.cli.following import tail
+from receiver.cli.forgetting import forget
 from receiver.cli.posting import send
 from receiver.cli.quarantine import commands as quarantine_commands
 from receiver.cli.registering import register
 from receiver.cli.replaying import replay
 from receiver.cli.serving import serve, try_out
+from receiver.cli.state import commands as state_commands
 from receiver.cli.terminal import err
 from receiver.cli.verifying import verify
 from schemas.errors import ConfigError, PartylineError
@@ -38,6 +40,8 @@ app.add_typer(capture_commands, name="captures")
 app.command()(verify)
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(dead_commands, name="dead")
+app.add_typer(state_commands, name="state")
+app.command()(forget)
 
 
 def main() -> None:
