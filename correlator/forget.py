@@ -2,7 +2,7 @@
 
 Looking reads all records, since most are found by nothing that tells whom they name. What is to be done is a list of
 steps in an order that can be broken off anywhere: what leads to a conversation goes before it does, and who is who
-goes last, so that looking again finds all of the rest.
+goes last, so that looking again finds all of the rest, and a pipeline at work meanwhile never wants what is gone.
 """
 
 from collections import Counter
@@ -67,12 +67,12 @@ class Work(NamedTuple):
 
     noted: Sequence[Noted]
     records: Sequence[Step]
-    #: Last and at once, since the person's other addresses are found by them.
-    circles: Sequence[Step]
+    #: Who is who, and the direct conversations that this is told of: all at once, since each of them knows the others.
+    acquaintance: Sequence[Step]
 
     def counted(self) -> Counter[str]:
         """How much of what it is."""
-        found = Counter(step.word for step in (*self.records, *self.circles))
+        found = Counter(step.word for step in (*self.records, *self.acquaintance))
         found["message ids"] += len(self.noted)
         return found
 
@@ -80,14 +80,11 @@ class Work(NamedTuple):
 class Forgetting:
     """One namespace, and the accounts of it that are meant. All calls raise StoreError."""
 
-    def __init__(
-        self, redis: Redis, keyspace: Keyspace, id_key: bytes, origin: str, meant: Callable[[str], bool]
-    ) -> None:
-        """`origin`: the namespace that keys derive from. `meant`: whether an account (`telnyx/main`) is."""
+    def __init__(self, redis: Redis, keyspace: Keyspace, id_key: bytes, meant: Callable[[str], bool]) -> None:
+        """`meant`: whether an account (`telnyx/main`) is."""
         self._redis = redis
         self._keys = keyspace
         self._id_key = id_key
-        self._origin = origin
         self._meant = meant
         self._scripts = Scripts(redis)
 
@@ -152,9 +149,9 @@ class Forgetting:
         ):
             async for key, raw, record in self._every(kind, place):
                 found |= self._step(erasure, Name(kind.__name__, key), raw, record)
-        for step in await self._conversations(erasure):
-            found[step.key] = step
-        return Work(await self._noted(erasure), tuple(found.values()), await self._circles(survey))
+        conversations, direct = await self._conversations(erasure)
+        records = (*found.values(), *conversations)
+        return Work(await self._noted(erasure), records, (*direct, *await self._circles(survey)))
 
     def _step(self, erasure: Erasure, name: Name, raw: bytes, record: Record) -> dict[str, Step]:
         after = erasure.without(record)
@@ -166,15 +163,19 @@ class Forgetting:
             drops = (*(self._keys.pointers(key) for key in record.members[1:]), self._keys.rollup(record.root))
         return {place: Step(word, place, raw, b"" if after is None else encode(after), drops=drops)}
 
-    async def _conversations(self, erasure: Erasure) -> list[Step]:
-        """Those that stay and name the person or lead to what goes; then those that go, redirects first."""
-        concerned, leading, ends = dict[Name, bytes | None](), list[Step](), list[Step]()
+    async def _conversations(self, erasure: Erasure) -> tuple[list[Step], list[Step]]:
+        """Those that stay and name the person or lead to what goes, then those that go; and direct ones apart."""
+        concerned, leads = dict[Name, bytes | None](), dict[str, str | None]()
+        going, direct = dict[str, Step](), dict[str, Step]()
         async for key, raw, record in self._every(Conversation, self._keys.conversation):
             if key in erasure.keys:
-                (leading if record.merged_into else ends).append(self._removal(key, raw, record))
+                leads[key] = record.merged_into
+                acquainted = record.is_identity and record.kind == "direct"
+                (direct if acquainted else going)[key] = self._removal(key, raw, record)
             elif erasure.concerns(record) and (self._meant(record.account) or not erasure.names(record)):
                 concerned[Name(Conversation.__name__, key)] = raw
-        return [*await self._kept(erasure, concerned), *leading, *ends]
+        farthest_first = sorted(going, key=lambda key: -_hops(key, leads))
+        return [*await self._kept(erasure, concerned), *(going[key] for key in farthest_first)], [*direct.values()]
 
     def _removal(self, key: str, raw: bytes, record: Conversation) -> Step:
         drops = (self._keys.sequence(key), self._keys.recent(key), self._keys.followers(key))
@@ -245,8 +246,8 @@ class Forgetting:
         await self.unnote(token, work.noted)
         for some in _by(work.records, _STEPS_A_CALL):
             await self._call(token, some, ())
-        if work.circles:
-            await self._call(token, work.circles, ())
+        if work.acquaintance:
+            await self._call(token, work.acquaintance, ())
 
     async def unnote(self, token: str, noted: Sequence[Noted]) -> None:
         """Have messages not be found by their ids any more. Raises LeaseLost."""
@@ -283,7 +284,7 @@ class Forgetting:
     # --- reading ---
 
     def _scope(self, path: str) -> Scope:
-        return Scope(self._id_key, self._origin, *path.split("/", 1))
+        return Scope(self._id_key, self._keys.keys_of, *path.split("/", 1))
 
     async def _circle(self, scope: Scope, address: Address) -> Circle | None:
         found = await self._find(Circle, scope.user(address))
@@ -325,6 +326,14 @@ def _settled(erasure: Erasure, known: Mapping[Name, bytes | None], names: Sequen
             settling.append(key)
     clusters.settle(settling)
     return records.take_writes()
+
+
+def _hops(key: str, leads: Mapping[str, str | None]) -> int:
+    """How far a key is from what it resolves to."""
+    hops = 0
+    while (into := leads.get(key)) is not None:
+        key, hops = into, hops + 1
+    return hops
 
 
 def _by(every: Iterable[_T], number: int) -> Iterable[list[_T]]:

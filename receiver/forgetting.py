@@ -108,7 +108,7 @@ class Search:
 
     async def look(self) -> Found:
         """What there is to be forgotten, as far as that can be told while a pipeline works."""
-        found, *_ = await self._look(await self._records())
+        found, *_ = await self._look(self._records())
         return found
 
     async def forget(self, expected: Iterable[Address]) -> Found:
@@ -118,7 +118,7 @@ class Search:
         person has others by now; LeaseLost if it has to be run again.
         """
         async with leased(self._redis, self._keys) as lease:
-            records = await self._records()
+            records = self._records()
             found, streams, work = await self._look(records)
             if not frozenset(found.addresses) <= frozenset(expected):
                 raise OtherPerson("further addresses turned out to be the same person's: run it again")
@@ -133,10 +133,8 @@ class Search:
 
     # --- looking ---
 
-    async def _records(self) -> Forgetting:
-        origin: bytes | None = await answer(self._redis.hget(self._keys.meta, "keys_of"))
-        name = self._keys.namespace if origin is None else origin.decode()
-        return Forgetting(self._redis, self._keys, self._id_key, name, self._request.means)
+    def _records(self) -> Forgetting:
+        return Forgetting(self._redis, self._keys, self._id_key, self._request.means)
 
     async def _look(self, records: Forgetting) -> tuple[Found, _Streams, Work]:
         survey = await records.survey(self._request.address, self._request.accounts)

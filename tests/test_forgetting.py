@@ -4,8 +4,9 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis.asyncio import Redis
 
 from correlator import lease
+from correlator.circles import Circle
 from correlator.conversation import Conversation
 from correlator.forget import Forgetting
 from correlator.lookup import Lookup
@@ -46,7 +48,7 @@ from schemas.keyspace import Keyspace
 from schemas.wire import QUARANTINE_FIELDS, encode_capture, encode_facts
 from tests.engine import BOB, CAT, ID_KEY, LINE, NOW, Engine, event, everyone, group, pair, pointed
 from tests.processes import write_config
-from tests.test_history import RUNNER, Histories, Said, account_of, as_parsed
+from tests.test_history import NAMESPACE, RUNNER, Histories, Said, account_of, as_parsed
 
 ANN = Address("+15555550111")
 ANN_ID, LATER_ID = Address("whatsapp:US.1001"), Address("whatsapp:US.1002")
@@ -262,7 +264,7 @@ async def test_a_group_with_an_id_stays_without_the_person(space: Space) -> None
     await fed(space, by_telnyx("h", group(joined=(CAT,))))
     last = (await space.engine.events())[-1]
     assert last["data"]["conversation"]["participants"] == [BOB, CAT]
-    assert int(last["sequence"]) == 2
+    assert int(last["sequence"]) == 3  # the second told that Cat had come
 
 
 async def test_a_batch_keeps_what_became_of_it_with_others(space: Space) -> None:
@@ -396,13 +398,13 @@ async def test_it_is_done_under_the_lease_alone(space: Space, monkeypatch: pytes
     await space.redis.set(space.keys.lease, "a pipeline's")
     with pytest.raises(StoreError, match="was not handed over"):
         await space.forget()
-    records = Forgetting(space.redis, space.keys, CONFIGURED_KEY, space.keys.namespace, lambda _: True)
+    records = Forgetting(space.redis, space.keys, CONFIGURED_KEY, lambda _: True)
     work = await records.work(await records.survey(ANN, ACCOUNTS))
     with pytest.raises(LeaseLost):
         await records.carry_out("ours", work)
     with pytest.raises(LeaseLost):
         await records.withdraw("ours", space.keys.events, ["1-0"])
-    await space.redis.delete(space.keys.lease)
+    await space.redis.delete(space.keys.lease, space.keys.lease_wanted)
 
     assert await everything(space.redis, space.keys) == before
 
@@ -443,7 +445,7 @@ async def test_what_was_broken_off_is_finished_by_another_run(space: Space, monk
         await fed(space, by_telnyx("1", pointed("m1"), body=SENT), by_telnyx("2", send, body=SENT))
         await fed(space, by_telnyx("3", tie))
         await fed(space, by_telnyx("4", group(listed=(ANN, BOB))), by_telnyx("5", everyone(ANN, BOB, LINE)))
-        finished = await _breaking_off(space, calls)
+        finished = await _breaking_off(space.search(ANN_ID), (ANN, ANN_ID), calls)
         await space.forget(ANN_ID)
         left = {
             name: value
@@ -456,13 +458,12 @@ async def test_what_was_broken_off_is_finished_by_another_run(space: Space, monk
         if finished:
             break
 
-    assert calls > 10
+    assert calls >= 9
 
 
-async def _breaking_off(space: Space, calls: int) -> bool:
+async def _breaking_off(search: Search, agreed: Iterable[Address], calls: int) -> bool:
     """Forget, and die after so many calls of scripts; whether it came to its end before."""
-    search, made = space.search(ANN_ID), [0]
-    bind = Scripts.__init__
+    made, bind = [0], Scripts.__init__
 
     def dying(scripts: Scripts, redis: Redis) -> None:
         bind(scripts, redis)
@@ -480,7 +481,7 @@ async def _breaking_off(space: Space, calls: int) -> bool:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Scripts, "__init__", dying)
         try:
-            await search.forget((ANN, ANN_ID))
+            await search.forget(agreed)
         except StoreError:
             return False
     return True
@@ -495,16 +496,22 @@ class Forgotten(Histories):
     def teardown(self) -> None:
         """Commit it, forget Ann, and commit it again."""
         if self.told and hasattr(self, "data"):
-            RUNNER.run(forgotten, self.told, self.namespace, self.data.draw(st.booleans()))
+            RUNNER.run(forgotten, self.told, self.data.draw(st.booleans()), self.data.draw(st.integers(0, 12)))
 
 
-async def forgotten(redis: Any, told: list[Said], namespace: str, by_id: bool) -> None:
-    """Nothing names Ann, nothing leads to what is not there, and the same can be told anew."""
-    engine = Engine(redis, Keyspace(namespace))
+async def forgotten(redis: Any, told: list[Said], by_id: bool, calls: int) -> None:
+    """Broken off and done again: nothing names Ann, nothing leads to what is not there, the same can be told anew."""
+    engine = Engine(redis, Keyspace(f"f-{token_hex(6)}", keys_of=NAMESPACE))
     await tell(engine, told, "")
     accounts = {f"{provider}/main": frozenset[Address]() for provider in PROVIDERS}
     request = Request(ANN_ID if by_id else ANN, accounts)
     search = Search(redis, engine.keyspace, ID_KEY, PROVIDERS, request)
+    agreed = (await search.look()).addresses
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("correlator.forget._STEPS_A_CALL", 1)
+        await _breaking_off(search, agreed, calls)
+        await check_references(engine)
+        await tell(engine, told[:2], " meanwhile")
     found = await search.forget((await search.look()).addresses)
     assert await is_named(redis, engine.keyspace, *found.addresses) == []
     assert (await search.look()).counts.total() == 0
@@ -532,6 +539,10 @@ async def check_references(engine: Engine) -> None:
         assert {*record.users} <= records.keys()
         if record.merged_into is not None:
             assert record.merged_into in records
+    for name in await engine.redis.keys(engine.keyspace.circle("*")):
+        circle = decode(Circle, await engine.redis.get(name))
+        assert {sight.key for sight in circle.sights} <= records.keys()
+        assert circle.leads_to is None or await engine.redis.exists(engine.keyspace.circle(circle.leads_to))
     for name in await engine.redis.keys(engine.keyspace.pointers("*")):
         known = msgspec.json.decode(await engine.redis.get(name))
         named = [key for key, _ in (*known.get("wanted", ()), *known.get("opened", ()))]
@@ -543,7 +554,7 @@ def test_anybody_can_be_forgotten_after_any_history() -> None:
     with TemporaryDirectory(prefix="partyline-forgetting-") as folder, EmbeddedRedis(Path(folder)) as embedded:
         RUNNER.start(embedded.url)
         try:
-            number = int(os.environ.get("PARTYLINE_HISTORIES", "100"))
+            number = int(os.environ.get("PARTYLINE_HISTORIES", "60"))
             run_state_machine_as_test(
                 Forgotten, settings=settings(max_examples=number, stateful_step_count=14, deadline=None)
             )
@@ -567,9 +578,9 @@ def test_anybody_can_be_forgotten_after_any_history() -> None:
         (ANN, "telnyx", "+155555501112", False),
         (ANN, "telnyx", "95555550111", False),
         (ANN, "telnyx", "555555011", False),
-        ("+4915112345678", "sinch", "4915112345678", True),
-        ("+4915112345678", "sinch", "00 49 151 12345678", True),
-        ("+4915112345678", "sinch", "15112345678", False),
+        ("+4915550001234", "sinch", "4915550001234", True),
+        ("+4915550001234", "sinch", "00 49 1555 0001234", True),
+        ("+4915550001234", "sinch", "15550001234", False),
         ("ann@example.com", "sendblue", "<Ann@Example.com>", True),
         ("ann@example.com", "sendblue", "joann@example.com", False),
         ("ann@example.com", "sendblue", "ann@example.community", False),

@@ -86,7 +86,7 @@ def test_an_account_that_there_is_not_is_unknown(given: list[tuple[str, str]]) -
         ("15555550111", None, "+15555550111"),
         ("5555550111", "telnyx", "+15555550111"),
         (" 15555550111", None, "+15555550111"),  # `?address=+1…`, as URLs write a space
-        (" 4912345678", "telnyx", "+4912345678"),
+        (" 4915550018", "telnyx", "+4915550018"),
         ("Ann@Example.com", None, "ann@example.com"),
         ("40404", "telnyx", "telnyx:40404"),
         ("telnyx:40404", None, "telnyx:40404"),
