@@ -152,8 +152,8 @@ def _count(keys: dict[str, int]) -> str:
 def _written(file: str) -> Iterator[BinaryIO]:
     """A file to write to: there in the end whole or not at all, and only its owner's."""
     if file == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _piped() as pipe:
+            yield pipe
         return
     path = Path(file)
     _refuse_zst(path)
@@ -166,6 +166,18 @@ def _written(file: str) -> Iterator[BinaryIO]:
             os.fsync(handle)
     except OSError as error:
         raise PartylineError(f"{file} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _piped() -> Iterator[BinaryIO]:
+    """Standard output, whose reader may go away."""
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # What is still to be flushed at exit goes nowhere, without a second complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise PartylineError("whoever reads the pipe went away before the state was whole") from None
 
 
 @contextmanager
