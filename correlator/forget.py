@@ -27,9 +27,10 @@ from schemas.errors import LeaseLost, StoreError
 from schemas.ids import ConversationKey, Scope, key_bytes
 from schemas.keyspace import Keyspace
 
+#: How many keys are looked at in one round trip.
 _BATCH = 500
-#: How many records one script call changes: bounds how long it holds Redis up.
-_STEPS_A_CALL = 100
+#: How many records, and entries, one script call changes: bounds how long it holds Redis up.
+_STEPS_A_CALL, _ENTRIES_A_CALL = 100, 500
 
 _R = TypeVar("_R", bound=Record)
 _T = TypeVar("_T")
@@ -251,7 +252,7 @@ class Forgetting:
 
     async def unnote(self, token: str, noted: Sequence[Noted]) -> None:
         """Have messages not be found by their ids any more. Raises LeaseLost."""
-        for some in _by(noted, _BATCH):
+        for some in _by(noted, _ENTRIES_A_CALL):
             await self._call(token, (), some)
 
     async def _call(self, token: str, steps: Sequence[Step], noted: Sequence[Noted]) -> None:
@@ -274,7 +275,7 @@ class Forgetting:
         """Remove entries from a stream, some at a time; how many there were. Raises LeaseLost."""
         total = 0
         keys = [self._keys.lease, stream, self._keys.bytes_of(stream)]
-        for some in _by(positions, _BATCH):
+        for some in _by(positions, _ENTRIES_A_CALL):
             removed = await answer(self._scripts.withdraw(keys=keys, args=[token, *some]))
             if removed < 0:
                 raise LeaseLost("the lease was lost meanwhile; what is left to forget is found by running it again")

@@ -9,6 +9,9 @@ from schemas.errors import ConfigError
 from schemas.ids import fingerprint
 from schemas.keyspace import LAYOUT, Keyspace
 
+#: Stands for the layout while a state is imported, so that nothing starts on half of one.
+IMPORTING = "importing"
+
 _ADVICE = {
     "layout": "this namespace was made by another version of partyline; choose another namespace",
     "partitions": "redis.partitions: the number is fixed for the life of a namespace; set it back",
@@ -31,6 +34,8 @@ async def claim_namespace(redis: Redis, keyspace: Keyspace, settings: Settings) 
     for field, value in ours.items():
         await answer(redis.hsetnx(keyspace.meta, field, value))
     recorded = await answer(redis.hgetall(keyspace.meta))
+    if recorded[b"layout"].decode() == IMPORTING:
+        raise ConfigError(["namespace: an import of a state was broken off: run `partyline state import` again"])
     mistakes = [
         f"{_ADVICE[field]} (found {recorded[field.encode()].decode()}, have {value})"
         for field, value in ours.items()

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from correlator.lease import Lease, leased
 from correlator.scripts import answer
+from receiver.namespace import IMPORTING
 from receiver.statefile import VERSION, Checked, Header, Item, Trailer, UnusableState, Writing, data, text
 from schemas.clock import format_time
 from schemas.errors import LeaseLost
@@ -205,7 +206,7 @@ async def _begin(redis: Redis, keyspace: Keyspace, header: Header, trailer: Trai
     take for committed, and readers of events for handled.
     """
     pipeline = redis.pipeline(transaction=True)
-    pipeline.hset(keyspace.meta, mapping={"layout": "importing", "importing": trailer.blake2b})
+    pipeline.hset(keyspace.meta, mapping={"layout": IMPORTING, "importing": trailer.blake2b})
     for stream, last in ((keyspace.captures, header.cursor), (keyspace.events, header.last_event)):
         if last and not await answer(redis.exists(stream)):
             pipeline.xadd(stream, {"imported": ""}, id=last)

@@ -9,16 +9,19 @@
     │   ├── BodyTooSlow         408
     │   ├── UnknownAccount      404
     │   ├── HandshakeRefused    403
-    │   ├── UnknownConversation 404   these five in `receiver`: what `/v1` and the command line are asked
+    │   ├── UnknownConversation 404   these six in `receiver`: what `/v1` and the command line are asked
     │   ├── UnreadableAddress   422
     │   ├── UnknownLinked       422
     │   ├── KindsDiffer         422
     │   ├── SameTwice           422
+    │   ├── ReplayMalformed     422
     │   └── AuthenticationError 401
     │       ├── SignatureMissing
     │       ├── SignatureMalformed
     │       ├── SignatureMismatch
     │       └── TimestampOutsideTolerance
+    ├── SelectionError, ArchiveError, UnusableState, UnreadableRequest, NotJudged, NotTaken, OwnLine, OtherPerson
+    │                                 in `receiver`: what a command was asked cannot be done
     ├── ParseError                    authentic, stored, unreadable: a dead letter  .path
     └── StoreError                    Redis (or the spool) did not take it; retryable
         ├── Overloaded                too many bytes in flight

@@ -240,7 +240,8 @@ class Members(msgspec.Struct, frozen=True, omit_defaults=True):
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change of a group's settings or life: what is now true, and what failed to become so."""
 
-    #: `created`, `deleted`, `suspended`, `resumed`, `changed`, or the same with `_failed`.
+    #: `created`, `deleted`, `suspended`, `resumed`, `changed`, or the same with `_failed`; `create_requested`: a
+    #: registered request for a group, whose id is still to come.
     change: str
     subject: str | None = None
     description: str | None = None

@@ -487,7 +487,7 @@ async def test_more_than_a_round_trip(redis: Redis, keyspace: Keyspace) -> None:
     for number in range(0, 1200, 3):
         event = {"type": "message.received", "subject": "cv_" + "a" * 25 + "4", "data": {"capture": name(number)}}
         await redis.xadd(keyspace.events, {"event": orjson.dumps(event)})
-    where = Reading(redis, keyspace, scope_of(settings_of(configuration(keyspace.namespace))))
+    where = Reading(redis, keyspace, scope_of(settings_of(configuration(keyspace.namespace)), keyspace))
     sinch = Selection(providers=frozenset({"sinch"}))
     last = await newest(where, sinch, 700)
     published = Selection(outcomes=frozenset({"published"}), providers=frozenset({"sinch"}))

@@ -438,7 +438,7 @@ async def test_what_was_broken_off_is_finished_by_another_run(space: Space, monk
     send = Evidence(pair(ANN).identity, pointers=(Pointer("message", ("m1",)),), lines=(LINE,), registered=True)
     rest: dict[bytes, Any] | None = None
     monkeypatch.setattr("correlator.forget._STEPS_A_CALL", 1)
-    monkeypatch.setattr("correlator.forget._BATCH", 3)
+    monkeypatch.setattr("correlator.forget._ENTRIES_A_CALL", 3)
     for calls in range(200):
         await space.redis.delete(*await space.redis.keys(f"{space.keys.prefix}:*"), "none")
         space.engine._position = 0

@@ -20,7 +20,7 @@ from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, err, redis_of, settings_at
 from receiver.importing import Importer
 from receiver.redaction import Redactor
-from receiver.selection import Asked, Selection, SelectionError
+from receiver.selection import Asked, ScopeOf, Selection, SelectionError
 from receiver.settings import Settings
 from receiver.supervisor import stop_signal
 from schemas.errors import StoreError
@@ -112,7 +112,7 @@ def _refuse_to_follow(file: str, asked: Asked, *, zstd: bool) -> None:
 async def _export(settings: Settings, selection: Selection, file: str, mask: _Masking, *, compressed: bool) -> int:
     count = 0
     async with namespace_of(settings) as (redis, keyspace):
-        where = Reading(redis, keyspace, scope_of(settings))
+        where = Reading(redis, keyspace, scope_of(settings, keyspace))
         chosen = await resolved(selection, Lookup(redis, keyspace, settings.id_key))
         with created(file, compressed=compressed) as archive, counting("Exporting") as show:
             async for entry in logged(where, chosen):
@@ -132,7 +132,7 @@ async def _follow(settings: Settings, selection: Selection, file: str, mask: _Ma
             after = position or chosen.after
             err.print(f"Following the log into {escape(file)}, from {position or 'its beginning'} on; Ctrl-C stops.")
             async with redis_of(settings, None) as patient:
-                follower = _Follower(CaptureLog(patient, keyspace), archive, chosen, mask, settings)
+                follower = _Follower(CaptureLog(patient, keyspace), archive, chosen, mask, scope_of(settings, keyspace))
                 await follower.run(after)
     err.print(f"{escape(file)}: {follower.count:,} capture(s) more.")
 
@@ -153,14 +153,14 @@ class _Follower:
     """Archives what comes into the log until it is told to stop, through every outage of Redis."""
 
     def __init__(
-        self, log: CaptureLog, archive: ArchiveFile, selection: Selection, mask: _Masking, settings: Settings
+        self, log: CaptureLog, archive: ArchiveFile, selection: Selection, mask: _Masking, scopes: ScopeOf
     ) -> None:
         """`log`: by a client that waits."""
         self._log = log
         self._archive = archive
         self._selection = selection
         self._mask = mask
-        self._scope_of = scope_of(settings)
+        self._scope_of = scopes
         self._away = False
         self.count = 0
 
@@ -210,7 +210,7 @@ async def _import(settings: Settings, selection: Selection, file: str, *, dry_ru
         with counting("Looking through the log") as show:
             async for known in importer.look():
                 show(known)
-        intake = _Intake(importer, chosen, settings, allow_redacted=allow_redacted)
+        intake = _Intake(importer, chosen, scope_of(settings, keyspace), allow_redacted=allow_redacted)
         await intake.take(file)
     err.print(intake.summary(settings.namespace, dry_run=dry_run))
 
@@ -218,10 +218,10 @@ async def _import(settings: Settings, selection: Selection, file: str, *, dry_ru
 class _Intake:
     """Takes the lines of an archive one by one, and counts what becomes of each."""
 
-    def __init__(self, importer: Importer, selection: Selection, settings: Settings, *, allow_redacted: bool) -> None:
+    def __init__(self, importer: Importer, selection: Selection, scopes: ScopeOf, *, allow_redacted: bool) -> None:
         self._importer = importer
         self._selection = selection
-        self._scope_of = scope_of(settings)
+        self._scope_of = scopes
         self._allow_redacted = allow_redacted
         self._damaged = self._left_out = 0
 

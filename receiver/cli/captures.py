@@ -120,7 +120,7 @@ commands.command("import")(import_)
 async def reading(settings: Settings) -> AsyncIterator[tuple[Reading, Lookup]]:
     """What reading captures needs: the namespace itself, and a look-up of its conversations."""
     async with namespace_of(settings) as (redis, keyspace):
-        yield Reading(redis, keyspace, scope_of(settings)), Lookup(redis, keyspace, settings.id_key)
+        yield Reading(redis, keyspace, scope_of(settings, keyspace)), Lookup(redis, keyspace, settings.id_key)
 
 
 async def _ls(settings: Settings, selection: Selection, limit: int) -> list[Found]:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from receiver.authentication import operator, vouched
 from receiver.captures import CaptureLog
-from receiver.cli.terminal import ConfigOption, JsonOption, out, redis_of, settings_at
+from receiver.cli.terminal import ConfigOption, JsonOption, out, redis_of, refuse_unless_running, settings_at
 from receiver.namespace import claim_namespace, keyspace_of
 from receiver.providers import PROVIDERS
 from receiver.registration import Registered, conversations, outbound, readable
@@ -22,7 +22,7 @@ from receiver.settings import Account, Settings
 from receiver.tables import NOTHING, columns
 from receiver.webhooks import mint
 from schemas.callback import AccountFacts, Callback, CaptureKind
-from schemas.errors import BodyTooLarge, ParseError, PartylineError, StoreError
+from schemas.errors import BodyTooLarge, ParseError, PartylineError
 from schemas.ids import CaptureId, Scope
 from schemas.keyspace import Keyspace
 from schemas.wire import encode_capture, encode_facts
@@ -101,9 +101,7 @@ async def _register(settings: Settings, account: Account, body: bytes) -> tuple[
 @asynccontextmanager
 async def namespace_of(settings: Settings) -> AsyncIterator[tuple[Redis, Keyspace]]:
     """The Redis and the keys of a namespace that was made with these settings; ConfigError if it was not."""
-    embedded = settings.redis.url == "embedded"
-    if embedded and not (settings.redis.data_dir / "redis.sock").exists():
-        raise StoreError("the embedded Redis does not run: start `partyline serve` (or `partyline try`) first")
+    refuse_unless_running(settings)
     keyspace = Keyspace(settings.namespace)
     async with redis_of(settings, _TIMEOUT_SECONDS) as redis:
         await claim_namespace(redis, keyspace, settings)

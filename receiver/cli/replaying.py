@@ -114,7 +114,7 @@ def _position(after: str) -> str:
 async def _replay(settings: Settings, selection: Selection, wanted: Wanted, way: _Way, *, as_json: bool) -> None:
     async with namespace_of(settings) as (redis, keyspace):
         chosen = await resolved(selection, Lookup(redis, keyspace, settings.id_key))
-        source = _Source(Reading(redis, keyspace, scope_of(settings)), chosen, wanted)
+        source = _Source(Reading(redis, keyspace, scope_of(settings, keyspace)), chosen, wanted)
         total = await _counted(source, wanted)
         if total == 0:
             err.print("No capture is asked for: nothing to do.")

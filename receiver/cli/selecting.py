@@ -12,10 +12,11 @@ import typer
 from correlator.lookup import Lookup
 from receiver.providers import PROVIDERS
 from receiver.queries import Directory
-from receiver.selection import OUTCOMES, Asked, Selection, read_selection
+from receiver.selection import OUTCOMES, Asked, ScopeOf, Selection, read_selection
 from receiver.settings import Settings
 from schemas.callback import Capture
 from schemas.ids import ConversationKey, Scope
+from schemas.keyspace import Keyspace
 
 _Result = TypeVar("_Result")
 _TIME = "2026-11-21, 2026-11-21T12:00, 2h, 7d, today, yesterday; UTC without a zone"
@@ -90,14 +91,14 @@ async def _all_keys(keys: Iterable[str], lookup: Lookup) -> set[str]:
     return set(keys) | {key for each in known if each for key in (each["key"], *each["merged"])}
 
 
-def scope_of(settings: Settings) -> Callable[[Capture], Scope]:
+def scope_of(settings: Settings, keyspace: Keyspace) -> ScopeOf:
     """What the keys of each capture's account are derived under."""
     scopes: dict[tuple[str, str], Scope] = {}
 
     def of(capture: Capture) -> Scope:
         account = (capture.provider, capture.account)
         if account not in scopes:
-            scopes[account] = Scope(settings.id_key, settings.namespace, *account)
+            scopes[account] = Scope(settings.id_key, keyspace.keys_of, *account)
         return scopes[account]
 
     return of

@@ -18,11 +18,11 @@ import typer
 from redis.asyncio import Redis
 
 from receiver.cli.registering import namespace_of
-from receiver.cli.terminal import ConfigOption, JsonOption, err, out, redis_of, settings_at
+from receiver.cli.terminal import ConfigOption, JsonOption, err, out, redis_of, refuse_unless_running, settings_at
 from receiver.settings import Settings
 from receiver.state import Exported, export_state, import_state, refuse_unfit
 from receiver.statefile import Checked, UnusableState, check, items
-from schemas.errors import PartylineError, StoreError
+from schemas.errors import PartylineError
 from schemas.ids import fingerprint
 from schemas.keyspace import Keyspace
 
@@ -116,8 +116,7 @@ async def _import(settings: Settings, target: str, checked: Checked, source: Bin
 @asynccontextmanager
 async def _reached(settings: Settings) -> AsyncIterator[Redis]:
     """The Redis of a configuration, whose own namespace may be another one than that which is imported."""
-    if settings.redis.url == "embedded" and not (settings.redis.data_dir / "redis.sock").exists():
-        raise StoreError("the embedded Redis does not run: start `partyline serve` (or `partyline try`) first")
+    refuse_unless_running(settings)
     async with redis_of(settings, _TIMEOUT_SECONDS) as redis:
         yield redis
 

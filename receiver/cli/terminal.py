@@ -15,7 +15,7 @@ from receiver.embedded import EmbeddedRedis
 from receiver.presentation import line
 from receiver.redis_client import connect
 from receiver.settings import Settings, load
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, StoreError
 
 LEVELS = {"ok": "[green]ok[/]", "note": "[cyan]note[/]", "warning": "[bold yellow]warning[/]"}
 _DEFAULT_CONFIG = Path("partyline.toml")
@@ -40,6 +40,12 @@ def config_path(option: Path | None) -> Path:
 def settings_at(option: Path | None) -> Settings:
     """The configuration itself."""
     return load(config_path(option), os.environ)
+
+
+def refuse_unless_running(settings: Settings) -> None:
+    """StoreError where the Redis is one that a service starts, and none has."""
+    if settings.redis.url == "embedded" and not EmbeddedRedis(settings.redis.data_dir).socket.exists():
+        raise StoreError("the embedded Redis does not run: start `partyline serve` (or `partyline try`) first")
 
 
 @asynccontextmanager
