@@ -38,9 +38,10 @@ format: install ## bring the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## measure against the floor (bare Starlette that only verifies), and what growth costs
+bench: install ## measure against the floor (bare Starlette that only verifies), what growth costs, archives and replays
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.growth
+	$(BIN)/python -m tests.bench.replaying
 
 lock: install ## resolve the dependencies anew and write requirements.lock
 	$(BIN)/python -m pip install --quiet uv
