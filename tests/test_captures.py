@@ -1,14 +1,12 @@
 """`partyline captures`, run in this process against a real Redis; and followed by one of its own."""
 
 import asyncio
-import io
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pytest
@@ -18,7 +16,6 @@ from redis.asyncio import Redis
 from receiver.archive import Redacted, read
 from receiver.browsing import Fates, Reading, by_id, every, fates, logged, newest
 from receiver.captures import CaptureLog, LogEntry
-from receiver.cli import main
 from receiver.cli.archiving import mind_the_gap
 from receiver.cli.selecting import scope_of
 from receiver.embedded import EmbeddedRedis
@@ -32,6 +29,7 @@ from schemas.ids import CaptureId, ConversationKey, Scope
 from schemas.keyspace import Keyspace
 from schemas.wire import CAPTURE_FIELDS, QUARANTINE_FIELDS, encode_capture, encode_facts
 from tests.bodies import Posted, sendblue_received, telnyx_received
+from tests.command_line import Ended, Run, command_line
 from tests.engine import ANN, BOB, CAT, LINE
 from tests.processes import PROGRAM, started, until, write_config
 from tests.service import document, settings_of, work_off
@@ -39,22 +37,6 @@ from tests.service import document, settings_of, work_off
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ID_KEY = "a key for tests only"
 FACTS = AccountFacts(lines=(LINE,), dedupe_seconds=9999 * 86400)
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def words(self) -> list[list[str]]:
-        """The words of each line."""
-        return [line.split() for line in self.out.splitlines()]
-
-
-Run = Callable[..., Ended]
 
 
 def name(number: int) -> str:
@@ -135,15 +117,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.Capt
     """Runs one `partyline captures …` to its end."""
     assert folder.exists()
 
-    def one(*words: str, stdin: bytes = b"") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["partyline", "captures", *words])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsysbinary.readouterr()
-        return Ended(int(ended.value.code or 0), said.out.decode(), said.err.decode())
-
-    return one
+    return command_line(monkeypatch, capsysbinary, "captures")
 
 
 @pytest.fixture

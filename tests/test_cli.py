@@ -1,20 +1,18 @@
 """The commands that read and write a namespace themselves, run in this process against a real Redis."""
 
-import io
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pytest
 import redis as redis_py
 
-from receiver.cli import main
 from schemas.callback import Capture
 from schemas.ids import Scope
 from schemas.keyspace import Keyspace
 from schemas.wire import decode_capture
+from tests.command_line import Run, command_line
 from tests.library import ANN, BOB, Shelf, conversation, providing
 from tests.processes import write_config
 from tests.service import ACCOUNTS, LINE
@@ -22,17 +20,6 @@ from tests.service import ACCOUNTS, LINE
 SEND = b'{"id": "m1", "to": ["+15555550111"]}'
 ONE, OTHER = conversation("a", "direct", ANN), conversation("b", "direct", BOB)
 GROUP = conversation("c", "group", ANN, BOB, merged=["cv_" + "d" * 26])
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -45,21 +32,13 @@ def folder(tmp_path: Path, keyspace: Keyspace, redis_url: str, monkeypatch: pyte
 
 
 @pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
     """Runs one command line to its end; sends are easily written ones, and three conversations are known."""
     assert folder.exists()
     monkeypatch.setattr("receiver.cli.registering.PROVIDERS", providing())
     monkeypatch.setattr("receiver.cli.conversations.Lookup", Shelf(ONE, OTHER, GROUP))
 
-    def one(*words: str, stdin: bytes = b"") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["partyline", *words])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return one
+    return command_line(monkeypatch, capsysbinary)
 
 
 @pytest.fixture

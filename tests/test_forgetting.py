@@ -1,14 +1,12 @@
 """Forgetting a person, over a real Redis: nothing that is stored names that person, and all else works as before."""
 
 import asyncio
-import io
 import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -28,7 +26,6 @@ from correlator.rollup import Rollup
 from correlator.scripts import Scripts
 from correlator.store import Store
 from receiver.captures import CaptureLog
-from receiver.cli import main
 from receiver.embedded import EmbeddedRedis
 from receiver.forgetting import KINDS, Found, OtherPerson, OwnLine, Request, Search
 from receiver.namespace import claim_namespace
@@ -46,6 +43,7 @@ from schemas.events import Evidence, Link, Linked, Message, MessageOutbound, Mes
 from schemas.ids import CaptureId, ConversationKey, EventId
 from schemas.keyspace import Keyspace
 from schemas.wire import QUARANTINE_FIELDS, encode_capture, encode_facts
+from tests.command_line import Run, command_line
 from tests.engine import BOB, CAT, ID_KEY, LINE, NOW, Engine, event, everyone, group, pair, pointed
 from tests.processes import write_config
 from tests.test_history import NAMESPACE, RUNNER, Histories, Said, account_of, as_parsed
@@ -625,17 +623,6 @@ def test_an_event_names_a_person_as_a_value_of_its_own(value: dict[str, Any], na
 # --- the command ------------------------------------------------------------------------------------------
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
 @pytest.fixture
 def filled(redis_url: str, keyspace: Keyspace) -> None:
     """The samples of all providers in the namespace."""
@@ -655,21 +642,13 @@ def run(
     keyspace: Keyspace,
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsysbinary: pytest.CaptureFixture[bytes],
 ) -> Run:
     """Runs one command line to its end."""
     write_config(tmp_path, keyspace.namespace, redis={"url": redis_url})
     monkeypatch.chdir(tmp_path)
 
-    def one(*words: str, stdin: bytes = b"") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["partyline", *words])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return one
+    return command_line(monkeypatch, capsysbinary)
 
 
 @pytest.mark.usefixtures("filled")

@@ -1,25 +1,22 @@
 """`partyline verify`, `quarantine` and `dead` as people type them, against a real Redis."""
 
 import asyncio
-import io
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
 import pytest
 import redis as redis_py
 
-from receiver.cli import main
 from receiver.provider import Provider
 from receiver.providers import PROVIDERS
 from schemas.callback import Capture
 from schemas.errors import ParseError
 from schemas.events import Parsed
 from schemas.keyspace import Keyspace
+from tests.command_line import Ended, Run, command_line
 from tests.processes import write_config
 from tests.service import ACCOUNTS, SECRETS, document, path, proof, running_app, settings_of, work_off
 
@@ -27,17 +24,6 @@ ID_KEY = "a key for tests only"
 NOW = datetime.now(UTC)
 MESSAGE = b'{"type": "mo_text", "id": "01MO", "from": "15555550111", "to": "15555550100", "body": "Ahoy \x1b[2J"}'
 FACT = MESSAGE.replace(b"\x1b[2J", b"")
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 
 
 def accounts(**sinch: Any) -> dict[str, Any]:
@@ -55,20 +41,11 @@ def folder(tmp_path: Path, keyspace: Keyspace, redis_url: str, monkeypatch: pyte
 
 
 @pytest.fixture
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
     """Runs one command line to its end."""
     assert folder.exists()
 
-    def one(*words: str, stdin: bytes = b"") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["partyline", *words])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return one
+    return command_line(monkeypatch, capsysbinary)
 
 
 def receive(redis_url: str, keyspace: Keyspace, *bodies: bytes, secret: str | None = None) -> None:

@@ -3,10 +3,8 @@
 import asyncio
 import gzip
 import io
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +14,6 @@ from correlator import lease
 from correlator.gathering import Entry
 from correlator.store import Store
 from receiver.captures import CaptureLog
-from receiver.cli import main
 from receiver.namespace import claim_namespace
 from receiver.pipeline import read
 from receiver.providers import PROVIDERS
@@ -31,6 +28,7 @@ from schemas.errors import ConfigError, LeaseLost, StoreError
 from schemas.ids import CaptureId, fingerprint
 from schemas.keyspace import LAYOUT, Keyspace
 from schemas.wire import encode_capture, encode_facts
+from tests.command_line import Run, command_line
 from tests.engine import ANN, BOB, ID_KEY, NOW, Engine, event, everyone, group, pair, pointed, unreadable
 from tests.processes import write_config
 from tests.service import LINE
@@ -385,17 +383,6 @@ async def test_an_import_that_was_broken_off_is_begun_again(engine: Engine, ther
 # --- the commands -----------------------------------------------------------------------------------------
 
 
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: bytes
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
 @pytest.fixture
 def folder(tmp_path: Path, keyspace: Keyspace, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with a configuration in it."""
@@ -409,15 +396,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.Capt
     """Runs one command line to its end."""
     assert folder.exists()
 
-    def one(*words: str, stdin: bytes = b"") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["partyline", *words])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsysbinary.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err.decode())
-
-    return one
+    return command_line(monkeypatch, capsysbinary)
 
 
 def filled(redis_url: str, keyspace: Keyspace) -> None:
@@ -452,9 +431,9 @@ def test_a_file_goes_out_and_in_again(run: Run, folder: Path, keyspace: Keyspace
     lines = (gzip.decompress(raw) if file.endswith(".gz") else raw).splitlines()
 
     assert (out.status, out.err, back.status, back.err) == (0, "", 0, "")
-    assert f"Exported {len(lines) - 2} keys of namespace {keyspace.namespace}, as of capture ".encode() in out.out
-    assert f"Imported {len(lines) - 2} keys into namespace {keyspace.namespace}-2".encode() in back.out
-    assert f'set namespace = "{keyspace.namespace}-2"'.encode() in back.out
+    assert f"Exported {len(lines) - 2} keys of namespace {keyspace.namespace}, as of capture ".encode() in out.written
+    assert f"Imported {len(lines) - 2} keys into namespace {keyspace.namespace}-2".encode() in back.written
+    assert f'set namespace = "{keyspace.namespace}-2"'.encode() in back.written
     assert (folder / file).stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in folder.iterdir()) == ["partyline.toml", file]
 
@@ -463,10 +442,10 @@ def test_a_state_goes_through_a_pipe(run: Run, keyspace: Keyspace, redis_url: st
     """With - the file is all of standard output, and what is said goes to standard error."""
     filled(redis_url, keyspace)
     out = run("state", "export", "-", "--json")
-    back = run("state", "import", "-", "--namespace", f"{keyspace.namespace}-2", "--json", stdin=out.out)
-    said, done = msgspec.json.decode(out.err), msgspec.json.decode(back.out)
+    back = run("state", "import", "-", "--namespace", f"{keyspace.namespace}-2", "--json", stdin=out.written)
+    said, done = msgspec.json.decode(out.err), msgspec.json.decode(back.written)
 
-    assert check(out.out.splitlines(keepends=True)).header.namespace == keyspace.namespace
+    assert check(out.written.splitlines(keepends=True)).header.namespace == keyspace.namespace
     assert said == {"namespace": keyspace.namespace, "cursor": said["cursor"], "keys": said["keys"], "behind": False}
     assert done == {"namespace": f"{keyspace.namespace}-2", "cursor": said["cursor"], "keys": said["keys"]}
 
@@ -492,7 +471,7 @@ def test_a_mistake_is_one_plain_sentence(run: Run, folder: Path, keyspace: Keysp
     }
     for words, said in wrong.items():
         ended = run(*words)
-        assert (ended.status, ended.out, ended.err.count("\n")) == (1, b"", 1), words
+        assert (ended.status, ended.written, ended.err.count("\n")) == (1, b"", 1), words
         assert said in ended.err
 
     assert {path.name for path in folder.iterdir()} == there
@@ -509,4 +488,4 @@ def test_each_shows_an_example(run: Run, word: str) -> None:
     ended = run("state", word, "--help")
 
     assert ended.status == 0
-    assert f"Example: partyline state {word}" in " ".join(ended.out.decode().split())
+    assert f"Example: partyline state {word}" in " ".join(ended.out.split())
