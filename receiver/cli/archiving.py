@@ -15,9 +15,9 @@ from receiver.archive_files import STANDARD, ArchiveError, ArchiveFile, continue
 from receiver.browsing import Reading, logged, taking
 from receiver.captures import CaptureLog, LogEntry
 from receiver.cli.output import counting, readable_output, run
-from receiver.cli.registering import namespace_of
+from receiver.cli.reaching import namespace_of, redis_of
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
-from receiver.cli.terminal import ConfigOption, err, redis_of, settings_at
+from receiver.cli.terminal import ConfigOption, err, settings_at
 from receiver.importing import Importer
 from receiver.redaction import Redactor
 from receiver.selection import Asked, ScopeOf, Selection, SelectionError

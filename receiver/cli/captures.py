@@ -23,7 +23,7 @@ from receiver.browsing import (
 )
 from receiver.cli.archiving import export_, import_
 from receiver.cli.output import readable_output, run
-from receiver.cli.registering import namespace_of
+from receiver.cli.reaching import namespace_of
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS

@@ -8,11 +8,10 @@ import typer
 
 from correlator.lookup import Lookup, Page
 from receiver.api import look_up, placed
-from receiver.cli.registering import by_operator, hand_in, namespace_of
+from receiver.cli.reaching import by_operator, directory_of, hand_in, namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.links import Tying, link_body, link_of, read_key, tying
-from receiver.providers import PROVIDERS
-from receiver.queries import DEFAULT_LIMIT, MAX_LIMIT, Directory, Query, UnknownConversation, read_query
+from receiver.queries import DEFAULT_LIMIT, MAX_LIMIT, Query, UnknownConversation, read_query
 from receiver.settings import Settings
 from receiver.tables import sheet, table
 from receiver.webhooks import mint
@@ -69,7 +68,7 @@ def find(
     settings = settings_at(config)
     given = {"id": id_, "address": address, "provider": provider, "account": account, "after": after}
     parameters = [(name, value) for name, value in given.items() if value is not None]
-    query = read_query([*parameters, ("limit", str(limit))], _directory(settings))
+    query = read_query([*parameters, ("limit", str(limit))], directory_of(settings))
     page = asyncio.run(_find(settings, query))
     text = table(page.conversations) if page.conversations else "None found.\n"
     more = f"There are more: add --after {page.after}\n" if page.after else ""
@@ -111,10 +110,6 @@ def unlink(
 # --- what they do ---
 
 
-def _directory(settings: Settings) -> Directory:
-    return Directory({name: each.provider for name, each in settings.accounts.items()}, frozenset(PROVIDERS))
-
-
 def _print(said: Any, text: str, *, as_json: bool) -> None:
     out.file.write(f"{orjson.dumps(said).decode()}\n" if as_json else text)
 
@@ -130,7 +125,7 @@ async def _find(settings: Settings, query: Query) -> Page:
 
 
 def _link(settings: Settings, one: str, other: str, account: str | None, *, undone: bool, as_json: bool) -> None:
-    asked = link_of(one, other) if account is None else tying(one, other, account, None, _directory(settings))
+    asked = link_of(one, other) if account is None else tying(one, other, account, None, directory_of(settings))
     identifier = asyncio.run(_hand_in(settings, asked, undone=undone))
     done = "Taken back" if undone else "Linked"
     said = f"{done}, as capture {identifier}: it counts once the receiver's pipeline has read it.\n"

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from receiver.bodies import around, harmless
 from receiver.captures import LogEntry
-from receiver.cli.registering import namespace_of
+from receiver.cli.reaching import namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.letters import Letter, Letters, Retried
 from receiver.providers import PROVIDERS

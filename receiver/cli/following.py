@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from receiver.cli.terminal import ConfigOption, config_path, print_event, redis_of
+from receiver.cli.reaching import redis_of
+from receiver.cli.terminal import ConfigOption, config_path, print_event
 from receiver.settings import Settings, load
 from receiver.subscription import following, matches
 from receiver.supervisor import stop_signal

@@ -6,11 +6,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from receiver.cli.registering import namespace_of
+from receiver.cli.reaching import directory_of, namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.forgetting import KINDS, Found, Request, Search
 from receiver.providers import PROVIDERS
-from receiver.queries import Directory, read_address
+from receiver.queries import read_address
 from receiver.settings import Settings
 from receiver.tables import columns
 from schemas.address import Address
@@ -75,7 +75,7 @@ def forget(
 
 
 def _request(settings: Settings, text: str, provider: str | None, account: str | None) -> Request:
-    directory = Directory({name: each.provider for name, each in settings.accounts.items()}, frozenset(PROVIDERS))
+    directory = directory_of(settings)
     if provider is not None and provider not in directory.providers:
         raise CallbackError(f"--provider: there is no such one; there are {', '.join(sorted(directory.providers))}")
     if account is not None:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from receiver.bodies import harmless, readable
-from receiver.cli.registering import namespace_of
+from receiver.cli.reaching import namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
 from receiver.quarantine import Judged, Kept, Quarantine

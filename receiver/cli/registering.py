@@ -2,32 +2,21 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
-from redis.asyncio import Redis
 
-from receiver.authentication import operator, vouched
-from receiver.captures import CaptureLog
-from receiver.cli.terminal import ConfigOption, JsonOption, out, redis_of, refuse_unless_running, settings_at
-from receiver.namespace import claim_namespace, keyspace_of
+from receiver.cli.reaching import by_operator, hand_in, namespace_of
+from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
 from receiver.registration import Registered, conversations, outbound, readable
 from receiver.settings import Account, Settings
 from receiver.tables import NOTHING, columns
 from receiver.webhooks import mint
-from schemas.callback import AccountFacts, Callback, CaptureKind
 from schemas.errors import BodyTooLarge, ParseError, PartylineError
 from schemas.ids import CaptureId, Scope
-from schemas.keyspace import Keyspace
-from schemas.wire import encode_capture, encode_facts
-
-_TIMEOUT_SECONDS = 5.0
 
 
 def register(
@@ -93,30 +82,3 @@ async def _register(settings: Settings, account: Account, body: bytes) -> tuple[
         await hand_in(redis, keyspace, identifier, callback, "outbound")
     scope = Scope(settings.id_key, keyspace.keys_of, account.provider, account.name)
     return identifier, conversations(events, scope, capture.line_addresses())
-
-
-# --- shared with the other commands that read or write a namespace ---
-
-
-@asynccontextmanager
-async def namespace_of(settings: Settings) -> AsyncIterator[tuple[Redis, Keyspace]]:
-    """The Redis and the keys of a namespace that was made with these settings; ConfigError if it was not."""
-    refuse_unless_running(settings)
-    keyspace = Keyspace(settings.namespace)
-    async with redis_of(settings, _TIMEOUT_SECONDS) as redis:
-        await claim_namespace(redis, keyspace, settings)
-        yield redis, await keyspace_of(redis, settings.namespace)
-
-
-def by_operator(provider: str, account: str, facts: AccountFacts, body: bytes) -> Callback:
-    """What whoever runs the command hands in, now."""
-    now = datetime.now(UTC)
-    return vouched(operator(), provider=provider, account=account, facts=facts, headers=(), body=body, now=now)
-
-
-async def hand_in(
-    redis: Redis, keyspace: Keyspace, identifier: CaptureId, callback: Callback, kind: CaptureKind
-) -> None:
-    """Write one capture; when it returns it is as durable as the server is."""
-    values = encode_capture(identifier, callback, encode_facts(callback.facts), kind)
-    await CaptureLog(redis, keyspace).append([values])

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -21,7 +20,7 @@ from receiver.archive_files import ArchiveError, opened
 from receiver.browsing import Reading, logged, taking
 from receiver.captures import CaptureLog, LogEntry
 from receiver.cli.output import readable_output, run
-from receiver.cli.registering import namespace_of
+from receiver.cli.reaching import namespace_of, refuse_unless_namespace
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.preview import Preview, preview
@@ -32,7 +31,6 @@ from receiver.settings import Settings
 from schemas.keyspace import Keyspace
 
 _ASK_ABOVE = 1000
-_NAMESPACE = re.compile("[a-z0-9-]{1,32}")
 _TOKEN = "PARTYLINE_REPLAY_TOKEN"  # noqa: S105 - the variable's name
 _PLAIN_EVERY_SECONDS = 5.0
 
@@ -80,8 +78,8 @@ def replay(
     settings = settings_at(config)
     _only_one(repair=repair, dry_run=dry_run, into=into is not None, to=to is not None)
     selection = selection_of(asked, settings)
-    if into is not None and _NAMESPACE.fullmatch(into) is None:
-        raise SelectionError("--into: a namespace is 1 to 32 of a-z, 0-9 and -")
+    if into is not None:
+        refuse_unless_namespace("--into", into)
     wanted = Wanted(file, _position(after), limit, rate, yes)
     with readable_output():
         run(_replay(settings, selection, wanted, _Way(repair, dry_run, into, to), as_json=json))

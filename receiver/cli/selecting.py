@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from correlator.lookup import Lookup
-from receiver.providers import PROVIDERS
-from receiver.queries import Directory
+from receiver.cli.reaching import directory_of
 from receiver.selection import OUTCOMES, Asked, ScopeOf, Selection, read_selection
 from receiver.settings import Settings
 from schemas.callback import Capture
@@ -75,8 +74,7 @@ def selecting(command: Callable[..., _Result]) -> Callable[..., _Result]:
 
 def selection_of(asked: Asked, settings: Settings) -> Selection:
     """What is asked for, as of now; SelectionError says what cannot be used."""
-    directory = Directory({name: each.provider for name, each in settings.accounts.items()}, frozenset(PROVIDERS))
-    return read_selection(asked, datetime.now(UTC), directory)
+    return read_selection(asked, datetime.now(UTC), directory_of(settings))
 
 
 async def resolved(selection: Selection, lookup: Lookup) -> Selection:

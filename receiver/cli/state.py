@@ -3,22 +3,20 @@
 import asyncio
 import gzip
 import os
-import re
 import sys
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
 import orjson
 import typer
-from redis.asyncio import Redis
 
-from receiver.cli.registering import namespace_of
-from receiver.cli.terminal import ConfigOption, JsonOption, err, out, redis_of, refuse_unless_running, settings_at
+from receiver.cli.reaching import namespace_of, refuse_unless_namespace, running_redis
+from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.settings import Settings
 from receiver.state import Exported, export_state, import_state, refuse_unfit
 from receiver.statefile import Checked, UnusableState, check, items
@@ -30,7 +28,6 @@ commands = typer.Typer(help="Back up and move what a namespace knows of conversa
 
 _TIMEOUT_SECONDS = 30.0
 _COPY_BYTES = 1 << 20
-_NAMESPACE = re.compile("[a-z0-9-]{1,32}")
 _NOT_IN_IT = "Captures, events, dead letters and the quarantine are no part of a state."
 
 FileArgument = Annotated[
@@ -109,16 +106,8 @@ async def _export(settings: Settings, target: BinaryIO) -> Exported:
 
 
 async def _import(settings: Settings, target: str, checked: Checked, source: BinaryIO) -> None:
-    async with _reached(settings) as redis:
+    async with running_redis(settings) as redis:
         await import_state(redis, Keyspace(target), checked, items(source))
-
-
-@asynccontextmanager
-async def _reached(settings: Settings) -> AsyncIterator[Redis]:
-    """The Redis of a configuration, whose own namespace may be another one than that which is imported."""
-    refuse_unless_running(settings)
-    async with redis_of(settings, _TIMEOUT_SECONDS) as redis:
-        yield redis
 
 
 def _target(checked: Checked, settings: Settings, asked: str | None) -> str:
@@ -129,8 +118,8 @@ def _target(checked: Checked, settings: Settings, asked: str | None) -> str:
             f"the state is of namespace {own}, and the configuration is of {settings.namespace}: "
             "say where it is to go with --namespace"
         )
-    if asked is not None and not _NAMESPACE.fullmatch(asked):
-        raise PartylineError("--namespace must be 1 to 32 of a-z, 0-9 and -")
+    if asked is not None:
+        refuse_unless_namespace("--namespace", asked)
     return own if asked is None else asked
 
 

@@ -1,21 +1,16 @@
-"""What the commands share at a terminal: where they print, which configuration they read, how Redis is reached."""
+"""What the commands share at a terminal: where they print, and which configuration they read."""
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 import orjson
 import typer
-from redis.asyncio import Redis
 from rich.console import Console
 
-from receiver.embedded import EmbeddedRedis
 from receiver.presentation import line
-from receiver.redis_client import connect
 from receiver.settings import Settings, load
-from schemas.errors import ConfigError, StoreError
+from schemas.errors import ConfigError
 
 LEVELS = {"ok": "[green]ok[/]", "note": "[cyan]note[/]", "warning": "[bold yellow]warning[/]"}
 _DEFAULT_CONFIG = Path("partyline.toml")
@@ -40,23 +35,6 @@ def config_path(option: Path | None) -> Path:
 def settings_at(option: Path | None) -> Settings:
     """The configuration itself."""
     return load(config_path(option), os.environ)
-
-
-def refuse_unless_running(settings: Settings) -> None:
-    """StoreError where the Redis is one that a service starts, and none has."""
-    if settings.redis.url == "embedded" and not EmbeddedRedis(settings.redis.data_dir).socket.exists():
-        raise StoreError("the embedded Redis does not run: start `partyline serve` (or `partyline try`) first")
-
-
-@asynccontextmanager
-async def redis_of(settings: Settings, timeout_seconds: float | None) -> AsyncIterator[Redis]:
-    """A client of the Redis that a configuration names; of the embedded one if a running service has started it."""
-    url: str = settings.redis.url
-    redis = connect(EmbeddedRedis(settings.redis.data_dir).url if url == "embedded" else url, timeout_seconds)
-    try:
-        yield redis
-    finally:
-        await redis.aclose()
 
 
 def print_event(envelope: bytes) -> None:

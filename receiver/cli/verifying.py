@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from rich.markup import escape
 
 from receiver import streams
-from receiver.cli.registering import namespace_of
+from receiver.cli.reaching import namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.exhibits import Exhibit, read_exhibit
 from receiver.providers import PROVIDERS
