@@ -58,9 +58,9 @@ def captures(count: int, seed: int = 7) -> Iterator[list[bytes]]:
         ]
 
 
-async def fill(site: Site, count: int, seed: int = 7) -> None:
-    """Put callbacks into the log."""
-    log, made = CaptureLog(site.redis, site.keyspace), captures(count, seed)
+async def fill(site: Site, count: int, after: int = 0) -> None:
+    """Put callbacks into the log, up to so many; those that it has already are the first `after` of them."""
+    log, made = CaptureLog(site.redis, site.keyspace), islice(captures(count), after, None)
     while some := list(islice(made, 200)):
         await log.append(some)
 

@@ -1,11 +1,13 @@
 """Reading captures again: nothing twice, nothing missing, and a namespace rebuilt as it was."""
 
 import asyncio
+import io
 import os
 import random
 import signal
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ from redis.asyncio import Redis
 
 from correlator import identity
 from receiver.captures import CaptureLog
+from receiver.namespace import claim_namespace
 from receiver.preview import preview
 from receiver.replay import Pace, Site, Tally, rebuild, repair, replay
+from receiver.state import export_state, import_state
+from receiver.statefile import check, items
 from schemas.errors import PartylineError
 from schemas.events import Identity, group_identity
 from schemas.ids import ConversationKey, Scope
@@ -113,6 +118,27 @@ async def test_a_rebuild_goes_on_where_it_ended(site: Site, namespace: str) -> N
     await rebuild(target, some(COUNT), Pace(), Tally())
 
     assert [same(event) for event in await events(target)] == [same(event) for event in await events(site)]
+
+
+async def test_a_state_and_the_log_after_it_rebuild_a_namespace(redis: Redis, namespace: str) -> None:
+    """Where the log no longer reaches back: the state as of some position, and what came later, equal the original."""
+    plain: Any = redis
+    site, target = site_of(redis, namespace), site_of(redis, f"{namespace}-2", keys_of=namespace)
+    await claim_namespace(redis, site.keyspace, site.settings)
+    await fill(site, COUNT // 2)
+    await work_off(site)
+    before, file = len(await events(site)), io.BytesIO()
+    await export_state(redis, site.keyspace, file.write, datetime.now(UTC))
+    await fill(site, COUNT, after=COUNT // 2)
+    await work_off(site)
+    await plain.xtrim(site.keyspace.captures, maxlen=COUNT - COUNT // 2, approximate=False)
+    lines = file.getvalue().splitlines(keepends=True)
+    await import_state(redis, target.keyspace, check(lines), items(lines))
+    await rebuild(target, log(site), Pace(), Tally())
+
+    assert before > 0
+    assert [same(event) for event in await events(target)] == [same(event) for event in (await events(site))[before:]]
+    assert await kept(target) == await kept(site)
 
 
 async def test_a_rebuild_touches_no_namespace_that_is_somebody_elses(site: Site, namespace: str) -> None:
