@@ -61,14 +61,16 @@ class Acquaintance:
         fact = Doubtful(sight, identity.kind, identity.parts, decision.anchor, rank)
         self._records.set(scope.user(circle.root), circles.with_doubtful(circle, fact))
 
-    def lines(self, scope: Scope, told: Iterable[Address]) -> frozenset[Address]:
-        """Every line of an account that any fact ever named, with those that one names now."""
-        account = self._records.find(Account, scope.whole_account()) or Account()
-        lines = frozenset(account.lines).union(told)
-        if len(lines) > len(account.lines):
-            account = msgspec.structs.replace(account, lines=tuple(sorted(lines)))
-            self._records.set(scope.whole_account(), account)
-        return lines
+    def lines(self, scope: Scope) -> tuple[Address, ...]:
+        """Every line of an account that any fact ever named."""
+        return self._account(scope).lines
+
+    def note_lines(self, scope: Scope, told: Iterable[Address]) -> None:
+        """Note that lines of an account were named."""
+        account = self._account(scope)
+        if any(line not in account.lines for line in told):
+            lines = tuple(sorted({*account.lines, *told}))
+            self._records.set(scope.whole_account(), msgspec.structs.replace(account, lines=lines))
 
     def tie(self, scope: Scope, order: Order, one: Address, other: Address, *, personal: bool = False) -> None:
         """Note that two addresses are one user's, and merge what that makes one."""
@@ -90,14 +92,16 @@ class Acquaintance:
 
     def note_send(self, scope: Scope) -> None:
         """Note that sends of an account are registered with their lines."""
-        account = self._records.find(Account, scope.whole_account()) or Account()
+        account = self._account(scope)
         if not account.registers:
             self._records.set(scope.whole_account(), msgspec.structs.replace(account, registers=True))
 
     def has_sends(self, scope: Scope) -> bool:
         """Whether any send of an account was registered with its line."""
-        account = self._records.find(Account, scope.whole_account())
-        return account is not None and account.registers
+        return self._account(scope).registers
+
+    def _account(self, scope: Scope) -> Account:
+        return self._records.find(Account, scope.whole_account()) or Account()
 
     # --- circles ---
 
@@ -109,8 +113,7 @@ class Acquaintance:
 
     def _begun(self, scope: Scope, address: Address) -> Circle:
         """A circle of one address, with the conversations that it had before anything was tied to it."""
-        account = self._records.find(Account, scope.whole_account()) or Account()
-        possible = [(line, identity) for line in account.lines for identity in _ways(line, address)]
+        possible = [(line, identity) for line in self.lines(scope) for identity in _ways(line, address)]
         self._records.want(Conversation, (identity_key(scope, identity) for _, identity in possible))
         sights = [
             _sight(scope, identity, (line, address), 0)

@@ -5,6 +5,7 @@ that key; it never shrinks. What has merged is looked at together, by `together`
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +29,7 @@ class Title(msgspec.Struct, frozen=True, array_like=True, order=True):
     name: str
 
 
-class Conversation(Record, frozen=True, omit_defaults=True):
+class Conversation(Record, frozen=True, omit_defaults=True, dict=True):
     """What Redis keeps of one conversation; the key is not in it, it is under it."""
 
     kind: Kind
@@ -73,7 +74,7 @@ class Conversation(Record, frozen=True, omit_defaults=True):
         """Whether the key was derived from a pointer or an event, merged or not."""
         return self.strength == POINTER
 
-    @property
+    @cached_property
     def same(self) -> dict[Address, Address]:
         """The address to show for those that are one user."""
         return shown(self.ties) if self.ties else {}
@@ -84,7 +85,7 @@ class Conversation(Record, frozen=True, omit_defaults=True):
         same = self.same
         return self.roster.members(same).union(same.get(part, part) for part in self.parts or ())
 
-    @property
+    @cached_property
     def people(self) -> tuple[Address, ...] | None:
         """The participants: everybody but our own lines, sorted; None while nobody is known."""
         members = self.members
@@ -95,7 +96,7 @@ class Conversation(Record, frozen=True, omit_defaults=True):
         """Whether `people` is everybody."""
         return self.parts is not None or self.roster.complete
 
-    @property
+    @cached_property
     def shown_lines(self) -> tuple[Address, ...]:
         """Our own addresses, as numbers where we have them: a provider's internal line id is no help to a reader."""
         return tuple(line for line in self.lines if is_phone(line)) or self.lines

@@ -102,9 +102,11 @@ class Gathering:
         subject, shown, more = scope.whole_account(), None, {}
         if parsed.evidence is not None:
             folded = self._ledger.fold(_fact(scope, entry, place, parsed, parsed.evidence))
-            self._tell(entry, parsed.id, parsed, folded.told)
+            if folded.told:
+                self._tell(entry, parsed.id, parsed, folded.told)
             subject, shown, more = folded.subject, show(folded.conversation, folded.subject, scope), _beside(folded)
-            parsed = msgspec.structs.replace(parsed, body=folded.body)
+            if folded.body is not parsed.body:
+                parsed = msgspec.structs.replace(parsed, body=folded.body)
         try:
             self._publish(entry, parsed, subject, shown, more=more)
         except TypeError as error:  # one event that has no JSON must not stop the pipeline for good

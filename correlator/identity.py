@@ -91,7 +91,9 @@ def decide(scope: Scope, event_id: EventId, evidence: Evidence, *, in_doubt: boo
     """
     identity = evidence.identity
     kind = evidence.kind if identity is None else kind_of(identity)
-    pointers = tuple(sorted({pointer_key(scope, pointer) for pointer in evidence.pointers}))
+    pointers = tuple([pointer_key(scope, pointer) for pointer in evidence.pointers])
+    if len(pointers) > 1:
+        pointers = tuple(sorted(set(pointers)))
     if identity is None or in_doubt:
         anchor = pointers[0] if pointers else event_key(scope, event_id)
         fallback = None if evidence.fallback is None or in_doubt else identity_key(scope, evidence.fallback)

@@ -111,7 +111,7 @@ class Ledger:
     def _fold(self, fact: Fact) -> Folded:
         scope, event, evidence = fact.scope, fact.event, fact.evidence
         self._begin()
-        self._users.lines(scope, evidence.lines)
+        self._users.note_lines(scope, evidence.lines)
         for one, other in evidence.same_user:
             self._users.tie(scope, fact.order, one, other)
         decision = self._users.decide(scope, event.id, evidence, fact.order)
@@ -168,19 +168,17 @@ class Ledger:
         """The key that the fact decides by itself, its record open; None where it decides none."""
         evidence = fact.evidence
         if not decision.provisional and evidence.identity is not None:
-            self._open(fact, evidence.identity, evidence.lines)
+            self._open(fact, decision.key, evidence.identity, evidence.lines)
             return decision.key
         if decision.fallback is not None and evidence.fallback is not None:
-            self._open(fact, evidence.fallback, evidence.lines)
+            self._open(fact, decision.fallback, evidence.fallback, evidence.lines)
         return None
 
-    def _open(self, fact: Fact, identity: Identity, lines: tuple[Address, ...]) -> ConversationKey:
+    def _open(self, fact: Fact, key: ConversationKey, identity: Identity, lines: tuple[Address, ...]) -> None:
         """See that an identity has its record, and that it is known whose conversation it is."""
-        key = identity_key(fact.scope, identity)
         if not self._clusters.is_heard_of(key):
             self._classes.begin(fact.scope, key, identified(identity, fact.scope.path, lines))
         self._users.meet(fact.scope, identity, lines, fact.order)
-        return key
 
     def _join(self, event: Event, decision: Decision, evidence: Evidence) -> tuple[ConversationKey | None, bool]:
         """Put the fact into the class of its pointers, if a later one may know its conversation by these.
@@ -231,12 +229,14 @@ class Ledger:
         contact = fact.evidence.contact
         # A send's line is a line of the account, though the send went to a group and its fact names none: should its
         # recipient turn out to have another address, this is where their conversations are looked for.
-        self._users.lines(fact.scope, after.lines)
+        self._users.note_lines(fact.scope, after.lines)
         waiting = after.waiting if after.lines != before.lines else (contact,) if contact else ()
         for recipient in waiting if after.lines else ():
             place = pointer_key(fact.scope, Pointer(message.kind, (*message.parts, recipient)))
             for line in after.lines:
-                key = self._open(fact, pair_identity(line, recipient), (line,))
+                identity = pair_identity(line, recipient)
+                key = identity_key(fact.scope, identity)
+                self._open(fact, key, identity, (line,))
                 root = self._classes.claim(place, Claim(BY_SEND, "direct", key))
                 self._classes.send_on(fact.scope, root)
 
@@ -257,8 +257,7 @@ class Ledger:
         if known.kind != "group" or not fact.evidence.lines:
             return False
         of_one_line = identity is not None and identity.kind == "group" and identity.parts[0] != ""
-        ours = self._users.lines(fact.scope, fact.evidence.lines)
-        return not of_one_line and len(ours.union(fact.lines, known.lines)) > 1
+        return not of_one_line and len({*self._users.lines(fact.scope), *fact.lines, *known.lines}) > 1
 
     # --- a person's word ---
 

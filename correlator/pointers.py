@@ -59,7 +59,7 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
         fitting = self._fitting(kind)
         if not fitting:
             return provisional_key(scope, self.root, kind)
-        strongest = self.strongest(kind)
+        strongest = max(claim.rank for claim in fitting)
         return min(
             provisional_key(scope, self.root, claim.kind) if claim.key is None else claim.key
             for claim in fitting
@@ -80,10 +80,10 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
     def has(self, told: "PointerClass") -> bool:
         """Whether another class would add nothing to this one."""
         return (
-            set(told.members) <= set(self.members)
-            and set(told.claims) <= set(self.claims)
-            and set(told.wanted) <= set(self.wanted)
-            and set(told.links) <= set(self.links)
+            set(self.members).issuperset(told.members)
+            and set(self.claims).issuperset(told.claims)
+            and set(self.wanted).issuperset(told.wanted)
+            and set(self.links).issuperset(told.links)
         )
 
     def with_claim(self, claim: Claim) -> "PointerClass":

@@ -6,7 +6,7 @@ once it was. So nothing is ever guessed, and whoever folds needs not know before
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -47,6 +47,8 @@ class MissingRecords(Exception):
 
 _R = TypeVar("_R", bound=Record)
 
+#: Records of the conversations that talk just now, with what `cached_property` has of them.
+_REMEMBERED: Final = 4096
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -56,9 +58,14 @@ def _decoder(kind: type[_R]) -> "msgspec.json.Decoder[_R]":
 
 
 def decode(kind: type[_R], data: bytes) -> _R:
-    """A record as Redis keeps it."""
-    record: _R = _decoder(kind).decode(data)
+    """A record as Redis keeps it. The same object for the same bytes: what was worked out of it is not again."""
+    record: _R = _decoded(kind, data)
     return record
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _decoded(kind: type[Record], data: bytes) -> Record:
+    return _decoder(kind).decode(data)
 
 
 def encode(record: Record) -> bytes:

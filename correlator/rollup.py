@@ -65,7 +65,9 @@ class Rollup(Record, frozen=True, omit_defaults=True):
 
     def _people(self) -> dict[Address, int]:
         """The highest rank of each recipient, those that are one user taken together."""
-        same, people = shown(self.ties) if self.ties else {}, dict[Address, int]()
+        if not self.ties:
+            return self.ranks
+        same, people = shown(self.ties), dict[Address, int]()
         for address, rank in self.ranks.items():
             person = same.get(address, address)
             people[person] = max(people.get(person, _NOTHING), rank)
@@ -78,10 +80,11 @@ class Rollup(Record, frozen=True, omit_defaults=True):
 
     def _counts(self, ranks: list[int], recipients: int | None) -> dict[int, int]:
         """How many are at each rank. What the whole message came to, everybody came to."""
-        named = [rank for rank in ranks if rank > _NOTHING]
-        counted = sum(self.tally.values()), sum(rank * number for rank, number in self.tally.items())
-        if counted > (len(named), sum(named)):
-            return self.tally
+        if self.tally:
+            named = [rank for rank in ranks if rank > _NOTHING]
+            counted = sum(self.tally.values()), sum(rank * number for rank, number in self.tally.items())
+            if counted > (len(named), sum(named)):
+                return self.tally
         counts = {self.whole: max(0, (recipients or 0) - len(ranks))}
         for rank in ranks:
             at_least = max(rank, self.whole)
@@ -174,15 +177,18 @@ def _greater(tally: dict[int, int], told: tuple[tuple[State, int], ...]) -> dict
 
 
 def _larger(one: int | None, other: int | None) -> int | None:
-    return max((number for number in (one, other) if number is not None), default=None)
+    if one is None or other is None:
+        return one if other is None else other
+    return max(one, other)
 
 
 def _union(known: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
-    return known if set(known).issuperset(more) else tuple(sorted({*known, *more}))
+    return known if not more or set(known).issuperset(more) else tuple(sorted({*known, *more}))
 
 
 def _later(
     known: tuple[int, tuple[Address, ...]] | None, told: tuple[int, tuple[Address, ...]] | None
 ) -> tuple[int, tuple[Address, ...]] | None:
-    lists = [listed for listed in (known, told) if listed is not None]
-    return max(lists, key=lambda listed: (listed[0], len(listed[1]), listed[1]), default=None)
+    if known is None or told is None:
+        return known if told is None else told
+    return max(known, told, key=lambda listed: (listed[0], len(listed[1]), listed[1]))

@@ -1,12 +1,12 @@
 """The Lua scripts, loaded from `lua/` and bound once to a client; and how a call to Redis fails."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from schemas.errors import StoreError
 
@@ -23,6 +23,21 @@ class Scripts:
         self.remove = _bind(redis, "remove")
         self.withdraw = _bind(redis, "withdraw")
         self.forget = _bind(redis, "forget")
+        self._redis = redis
+
+    async def commit_each(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Call `commit` once for each of these keys and arguments, in order and without waiting in between."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.evalsha(self.commit.sha, len(keys), *keys, *args)
+        said: list[Any] = await pipeline.execute(raise_on_error=False)
+        if isinstance(said[0], NoScriptError):  # then so are all: nothing was called
+            await self._redis.script_load(self.commit.script)
+            return await self.commit_each(calls)
+        for error in said:
+            if isinstance(error, Exception):
+                raise error
+        return said
 
 
 def _bind(redis: Redis, name: str) -> AsyncScript:

@@ -83,13 +83,10 @@ class Store:
         Raises LeaseLost when the lease or cursor is another's by now; StoreError when Redis fails. What was
         committed before either stays, and committing the rest again repeats nothing.
         """
-        outcomes: list[Outcome] = []
-        for commit in await self._decide(entries):
-            if in_place:
-                commit.position = ""
-            outcomes += await self.write(commit, token, after)
-            after = commit.position or after
-        return outcomes
+        commits = await self._decide(entries)
+        for commit in commits if in_place else ():
+            commit.position = ""
+        return await self.write(commits, token, after)
 
     # --- deciding ---
 
@@ -118,19 +115,17 @@ class Store:
 
     # --- writing ---
 
-    async def write(self, commit: Commit, token: str, after: str) -> list[Outcome]:
-        """Write what was decided, in one script call. Raises as `commit` does."""
-        keys, args = self._arguments(commit, token, after)
-        said = await answer(self._scripts.commit(keys=keys, args=args))
-        if said[0] == b"record":
-            raise StoreError("a conversation was changed from outside meanwhile; it must be decided again")
-        if said[0] != b"ok":
-            raise LeaseLost(f"commit refused: the {said[0].decode()} is another pipeline's by now")
-        outcomes = [
-            Outcome(published.entry, published.event, sequence)
-            for published, sequence in zip(commit.events, said[1:], strict=True)
-        ]
-        return outcomes + [Outcome(entry, letter, None) for entry, _, letter in commit.letters]
+    async def write(self, commits: Sequence[Commit], token: str, after: str) -> list[Outcome]:
+        """Write what was decided, a script call for each commit. Raises as `commit` does."""
+        outcomes: list[Outcome] = []
+        for run in _runs(commits):
+            calls = []
+            for commit in run:
+                calls.append(self._arguments(commit, token, after))
+                after = commit.position or after
+            for commit, said in zip(run, await answer(self._scripts.commit_each(calls)), strict=True):
+                outcomes += _outcomes(commit, said)
+        return outcomes
 
     def _arguments(self, commit: Commit, token: str, after: str) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV as `lua/commit.lua` documents them."""
@@ -183,3 +178,30 @@ class Store:
         digest = blake2b(fact.encode(), digest_size=12).digest()
         seconds, window = int(capture.received_at.timestamp()), capture.facts.dedupe_seconds
         return self._keys.dedupe(digest, seconds, window), [self._keys.dedupe_field(digest), seconds, window]
+
+
+def _runs(commits: Sequence[Commit]) -> list[list[Commit]]:
+    """Which commits may be sent without waiting for the one before: where that one fails, they do.
+
+    Each expects the cursor that the one before sets. One that sets none, as it ends inside a capture or is a replay in
+    place, ends its run: what comes after it would be taken though it failed itself.
+    """
+    runs: list[list[Commit]] = [[]]
+    for commit in commits:
+        runs[-1].append(commit)
+        if not commit.position:
+            runs.append([])
+    return [run for run in runs if run]
+
+
+def _outcomes(commit: Commit, said: Sequence[Any]) -> list[Outcome]:
+    """What the script has said of a commit. Raises as `commit` does."""
+    if said[0] == b"record":
+        raise StoreError("a conversation was changed from outside meanwhile; it must be decided again")
+    if said[0] != b"ok":
+        raise LeaseLost(f"commit refused: the {said[0].decode()} is another pipeline's by now")
+    outcomes = [
+        Outcome(published.entry, published.event, sequence)
+        for published, sequence in zip(commit.events, said[1:], strict=True)
+    ]
+    return outcomes + [Outcome(entry, letter, None) for entry, _, letter in commit.letters]

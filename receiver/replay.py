@@ -182,7 +182,7 @@ class _InPlace:
             lost = [one for one in lost if name_of(one.event.id) not in present]
             for at in range(0, len(lost), MAX_EVENTS):
                 commit = Commit(events=lost[at : at + MAX_EVENTS])
-                outcomes = await self._store.write(commit, self._lease.token, cursor)
+                outcomes = await self._store.write([commit], self._lease.token, cursor)
                 tally.published.update(outcome.parsed.type for outcome in outcomes if isinstance(outcome.parsed, Event))
 
 

@@ -4,6 +4,7 @@ Each stage takes what the one before returns, so running one out of order does n
 """
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -86,5 +87,10 @@ class Capture(msgspec.Struct, frozen=True):
 
     def line_addresses(self) -> frozenset[Address]:
         """The account's own addresses, in canonical form (settings bring them into it)."""
-        default = (self.facts.default_line,) if self.facts.default_line else ()
-        return frozenset(Address(line) for line in (*self.facts.lines, *default))
+        return _addresses(self.facts.lines, self.facts.default_line)
+
+
+@lru_cache(maxsize=256)  # the same for every capture of an account
+def _addresses(lines: tuple[str, ...], default_line: str | None) -> frozenset[Address]:
+    default = (default_line,) if default_line else ()
+    return frozenset(Address(line) for line in (*lines, *default))

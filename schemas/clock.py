@@ -12,7 +12,8 @@ _LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 def format_time(moment: datetime) -> str:
     """`2023-08-08T13:03:05.129Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse_time(text: str) -> datetime | None:

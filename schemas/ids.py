@@ -29,7 +29,7 @@ class Scope:
     No other setting enters a key, so adding a line or rotating a credential moves no conversation.
     """
 
-    __slots__ = ("_id_key", "account", "namespace", "path", "provider")
+    __slots__ = ("_id_key", "_whole_account", "account", "namespace", "path", "provider")
 
     def __init__(self, id_key: bytes, namespace: str, provider: str, account: str) -> None:
         self._id_key = hash_key(id_key)
@@ -38,6 +38,7 @@ class Scope:
         self.account = account
         #: The account as one word: `telnyx/main-telnyx`.
         self.path = f"{provider}/{account}"
+        self._whole_account = ConversationKey("ac_" + self.derive("ac", provider, account))
 
     def of(self, path: str) -> "Scope":
         """The scope of another account of the namespace, by its `path`."""
@@ -45,29 +46,44 @@ class Scope:
 
     def conversation(self, kind: str, parts: Iterable[str]) -> ConversationKey:
         """The key of the conversation that `kind` and `parts` identify, as `Identity` holds them."""
-        return ConversationKey(_CONVERSATION + self._derive("cv", self.provider, self.account, kind, *parts))
+        return _conversation(self, kind, tuple(parts))
 
     def whole_account(self) -> ConversationKey:
         """The subject of events that concern the account as a whole."""
-        return ConversationKey("ac_" + self._derive("ac", self.provider, self.account))
+        return self._whole_account
 
     def user(self, address: str) -> str:
         """What an address of this account is known by in key names, which hold no address themselves."""
-        return "ad_" + self._derive("ad", self.provider, self.account, address)
+        return _user(self, address)
 
     def audience(self, people: Iterable[str]) -> Audience:
         """The same for the same people at any provider and account of the namespace."""
-        return Audience("au_" + self._derive("au", *sorted(people)))
+        return _audience(self, tuple(sorted(people)))
 
-    def _derive(self, tag: str, *parts: str) -> str:
-        return _derive(self._id_key, (tag, self.namespace, *parts))
+    def derive(self, tag: str, *parts: str) -> str:
+        """The keyed hash of a tag, the namespace and parts, as text without its prefix."""
+        encoded = [part.encode() for part in (tag, self.namespace, *parts)]
+        message = b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
+        return base32(blake2b(message, digest_size=16, key=self._id_key).digest())
 
 
-@lru_cache(maxsize=16384)  # most facts belong to a conversation that another fact of today belonged to
-def _derive(id_key: bytes, parts: tuple[str, ...]) -> str:
-    encoded = [part.encode() for part in parts]
-    message = b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
-    return base32(blake2b(message, digest_size=16, key=id_key).digest())
+# Most facts belong to a conversation that another fact of today belonged to, and each asks for its keys several times.
+_REMEMBERED = 16384
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _conversation(scope: Scope, kind: str, parts: tuple[str, ...]) -> ConversationKey:
+    return ConversationKey(_CONVERSATION + scope.derive("cv", scope.provider, scope.account, kind, *parts))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _user(scope: Scope, address: str) -> str:
+    return "ad_" + scope.derive("ad", scope.provider, scope.account, address)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _audience(scope: Scope, people: tuple[str, ...]) -> Audience:
+    return Audience("au_" + scope.derive("au", *people))
 
 
 def hash_key(id_key: bytes) -> bytes:

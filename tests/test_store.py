@@ -471,17 +471,15 @@ def _many(count: int, prefix: str = "m") -> list[Parsed]:
 
 def _refuse_after(calls: int, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the script refuse for want of the lease once it was called so often."""
-    script = engine.store._scripts.commit
-    done = 0
+    send, left = engine.store._scripts.commit_each, calls
 
-    async def counted(keys: list[str], args: list[Any]) -> Any:
-        nonlocal done
-        done += 1
-        if done > calls:
-            args = ["stolen", *args[1:]]
-        return await script(keys=keys, args=args)
+    async def counted(sent: list[tuple[list[str], list[Any]]]) -> Any:
+        nonlocal left
+        refused = [(keys, ["stolen", *args[1:]]) for keys, args in sent[left:]]
+        sent, left = [*sent[:left], *refused], max(0, left - len(sent))
+        return await send(sent)
 
-    monkeypatch.setattr(engine.store._scripts, "commit", counted)
+    monkeypatch.setattr(engine.store._scripts, "commit_each", counted)
 
 
 class Cut(NamedTuple):
@@ -526,6 +524,32 @@ async def test_the_cursor_moves_only_with_the_last_element_of_a_capture(
         f"c{at}-{number}" for at, size in enumerate(cut.sizes) for number in range(size)
     ]
     assert await engine.store.cursor() == entries[-1].position
+
+
+async def test_what_a_capture_says_last_is_not_written_before_what_it_says_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits are sent without waiting for each other, but not where the next would be taken though one failed."""
+    send = engine.store._scripts.commit_each
+
+    async def first_refused(sent: list[tuple[list[str], list[Any]]]) -> Any:
+        (keys, args), *others = sent
+        return await send([(keys, ["stolen", *args[1:]]), *others])
+
+    monkeypatch.setattr(engine.store._scripts, "commit_each", first_refused)
+    with pytest.raises(LeaseLost):
+        await engine.commit(engine.entry(*_many(MAX_EVENTS + 8)))
+
+    assert await engine.events() == []
+    assert await engine.store.cursor() == ""
+
+
+async def test_a_server_that_has_forgotten_the_script_is_told_it_again(engine: Engine, redis: Redis) -> None:
+    """Scripts are not in Redis' files: after a restart or a failover it knows none."""
+    await redis.script_flush()
+    await engine.commit(*[engine.entry(*_many(MAX_EVENTS + 8, prefix=name)) for name in "ab"])
+
+    assert len(await engine.events()) == 2 * (MAX_EVENTS + 8)
 
 
 async def test_a_batch_taken_up_again_repeats_no_dead_letter(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
