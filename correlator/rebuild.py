@@ -46,6 +46,7 @@ class Rebuild:
     def __init__(self, keyspace: Keyspace, id_key: bytes) -> None:
         self._keyspace = keyspace
         self._id_key = id_key
+        self._scopes: dict[tuple[str, str], Scope] = {}
         self._records: dict[Name, bytes] = {}
         self._seen: set[bytes] = set()
 
@@ -66,7 +67,10 @@ class Rebuild:
         return True
 
     def _scope(self, capture: Capture) -> Scope:
-        return Scope(self._id_key, self._keyspace.keys_of, capture.provider, capture.account)
+        name = (capture.provider, capture.account)
+        if name not in self._scopes:
+            self._scopes[name] = Scope(self._id_key, self._keyspace.keys_of, *name)
+        return self._scopes[name]
 
     def survivor(self, key: ConversationKey) -> ConversationKey:
         """What a key resolves to by now."""

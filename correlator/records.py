@@ -64,7 +64,7 @@ def decode(kind: type[_R], data: bytes) -> _R:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _decoded(kind: type[Record], data: bytes) -> Record:
+def _decoded(kind: type[Record], data: bytes) -> Any:
     return _decoder(kind).decode(data)
 
 
