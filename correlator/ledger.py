@@ -157,9 +157,9 @@ class Ledger:
     ) -> Folded:
         """What a fact belongs to, as subscribers see it; from now on they know its subject."""
         survivor = self._clusters.survivor(own)
-        view = self._clusters.view(survivor)
         if waits:
-            return Folded(own, msgspec.structs.replace(view, provisional=True), body, rollup, None, self._told())
+            view = msgspec.structs.replace(self._clusters.view(survivor), provisional=True)
+            return Folded(own, view, body, rollup, None, self._told())
         self._clusters.publish(survivor)
         copy_of = self._compare(fact, survivor)
         return Folded(survivor, self._clusters.view(survivor), body, rollup, copy_of, self._told())
@@ -197,13 +197,14 @@ class Ledger:
             opened = provisional(decision.kind, decision.anchor, decision.key, fact.scope.path)
             self._classes.begin(fact.scope, key, opened)
         after = before = self._clusters.known(key)
-        seen = self._clusters.view(self._clusters.survivor(key))
         if not decision.provisional or before.provisional:
             # Who serves a fact that decides nothing is a matter of claims, and those may change: it adds nothing.
             after = absorb(before, fact.evidence, fact.lines, fact.at)
-        self._records.set(key, after)
         if after is before and not isinstance(body, ConversationMembers):
+            self._records.set(key, before)
             return body
+        seen = self._clusters.view(self._clusters.survivor(key))
+        self._records.set(key, after)
         return self._groups.changed(key, seen, self._clusters.view(self._clusters.survivor(key)), body)
 
     # --- its message ---

@@ -104,10 +104,11 @@ class Records:
 
     def find(self, kind: type[_R], key: str) -> _R | None:
         """One record, None where there is none. Raises MissingRecords when nobody read it yet."""
-        of_kind = self._records[kind]
-        if key not in of_kind:
-            of_kind[key] = self._decoded(kind, key)
-        found: _R | None = of_kind[key]
+        found: _R | None
+        try:
+            found = self._records[kind][key]
+        except KeyError:
+            found = self._records[kind][key] = self._decoded(kind, key)
         return found
 
     def _decoded(self, kind: type[_R], key: str) -> _R | None:
