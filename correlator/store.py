@@ -20,11 +20,15 @@ from correlator.records import Name
 from correlator.scripts import Scripts, answer
 from schemas.callback import Capture
 from schemas.errors import LeaseLost, StoreError
-from schemas.events import Event, Message, Parsed, Typing
+from schemas.events import Event, Message, Parsed, Typing, Unreadable
 from schemas.ids import EventId, Scope
 from schemas.keyspace import IDENTIFIER_GENERATION_SECONDS, Keyspace
 
 PUBLISHED_ONLY, DUPLICATE = 0, -1
+
+#: What the script is to do with an event.
+_PUBLISH, _APPEND, _APPEND_AGAIN = 0, 1, 2
+_PACKER = msgspec.msgpack.Encoder()
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -130,40 +134,41 @@ class Store:
     def _arguments(self, commit: Commit, token: str, after: str) -> tuple[list[str], list[Any]]:
         """KEYS and ARGV as `lua/commit.lua` documents them."""
         names = self._keys
+        changes = list(index_changes(names, commit.records))
         keys = [names.lease, names.cursor, names.events, names.bytes_of(names.events)]
         keys += [names.dead, names.bytes_of(names.dead)]
-        changes = list(index_changes(names, commit.records))
-        args: list[Any] = [token, after, commit.position]
-        args += [len(commit.records), len(changes), len(commit.events), len(commit.letters)]
-        args.append(2 * IDENTIFIER_GENERATION_SECONDS)
-        for name, write in commit.records.items():
-            keys.append(record_key(names, name))
-            args += [write.expected, write.data, self._messages_seconds if write.after.expires else 0]
-        for change in changes:
-            keys.append(change.key)
-            args += ["1" if change.added else "0", change.member]
-        for published in commit.events:
-            self._add_event(published, keys, args)
-        for entry, place, letter in commit.letters:
-            hashes, remembered = self._memory(entry.capture, f"{entry.capture.id}#dead{place}")
-            keys += hashes
-            args += [*remembered, entry.capture.id, letter.reason, f"{letter.path}: {letter.detail}"]
-        return keys, args
+        keys += [record_key(names, name) for name in commit.records]
+        keys += [change.key for change in changes]
+        records = [
+            (_text(write.expected), _text(write.data), self._messages_seconds if write.after.expires else 0)
+            for write in commit.records.values()
+        ]
+        index = [(change.added, _text(change.member)) for change in changes]
+        events = [self._event(published, keys) for published in commit.events]
+        letters = [self._letter(*letter, keys) for letter in commit.letters]
+        written = _PACKER.encode((records, index, events, letters))
+        return keys, [token, after, commit.position, 2 * IDENTIFIER_GENERATION_SECONDS, written]
 
-    def _add_event(self, published: Publication, keys: list[str], args: list[Any]) -> None:
+    def _event(self, published: Publication, keys: list[str]) -> tuple[Any, ...]:
+        """What is written of an event; its keys are added."""
         entry, event, subject, half, channels = published
-        capture = entry.capture
-        hashes, remembered = self._memory(capture, event.id)
-        ids, field = self._noted(event, capture)
+        hashes, remembered = self._memory(entry.capture, event.id)
+        ids, field = self._noted(event, entry.capture)
         keys += [*hashes, self._keys.sequence(subject), ids]
-        args += [*remembered, half.head, half.tail, "\n".join(channels)]
-        args += [self._way(event), field, subject]
+        written = (_text(half.head), _text(half.tail), "\n".join(channels), self._way(event), _text(field), subject)
+        return (*remembered, *written)
 
-    def _way(self, event: Event) -> str:
+    def _letter(self, entry: Entry, place: int, letter: Unreadable, keys: list[str]) -> tuple[Any, ...]:
+        """What is written of a dead letter; its keys are added."""
+        hashes, remembered = self._memory(entry.capture, f"{entry.capture.id}#dead{place}")
+        keys += hashes
+        return (*remembered, entry.capture.id, letter.reason, f"{letter.path}: {letter.detail}")
+
+    def _way(self, event: Event) -> int:
         """Whether an event goes to pub/sub only, or into the stream, and if so though it was there before."""
         if isinstance(event.body, Typing):
-            return "0"
-        return "2" if self._again is not None and self._again(event.id) else "1"
+            return _PUBLISH
+        return _APPEND_AGAIN if self._again is not None and self._again(event.id) else _APPEND
 
     def _noted(self, event: Event, capture: Capture) -> tuple[str, bytes]:
         """Where a person's message can be looked up by its id; messages of ours are found by their pointers."""
@@ -173,11 +178,16 @@ class Store:
         term = message_term(self._scope(capture).path, message.id)
         return self._keys.identifiers(term, int(capture.received_at.timestamp()))[0]
 
-    def _memory(self, capture: Capture, fact: str) -> tuple[list[str], list[Any]]:
+    def _memory(self, capture: Capture, fact: str) -> tuple[list[str], tuple[msgspec.Raw, int, int]]:
         """Where one fact is remembered, and what the script needs to tell whether it is."""
         digest = blake2b(fact.encode(), digest_size=12).digest()
         seconds, window = int(capture.received_at.timestamp()), capture.facts.dedupe_seconds
-        return self._keys.dedupe(digest, seconds, window), [self._keys.dedupe_field(digest), seconds, window]
+        return self._keys.dedupe(digest, seconds, window), (_text(self._keys.dedupe_field(digest)), seconds, window)
+
+
+def _text(data: bytes) -> msgspec.Raw:
+    """Bytes as MessagePack has texts of up to four gigabytes: the reader inside Redis knows no other kind of bytes."""
+    return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)
 
 
 def _runs(commits: Sequence[Commit]) -> list[list[Commit]]:
