@@ -64,10 +64,17 @@ def _version(executable: str) -> tuple[int, int]:
 class EmbeddedRedis:
     """One redis-server with its files in `data_dir`; use it as a context manager."""
 
-    def __init__(self, data_dir: Path, *, fsync: str = "always") -> None:
-        """`fsync`: Redis' own words: always, everysec, no."""
+    def __init__(self, data_dir: Path, *, fsync: str = "always", executable: str | None = None) -> None:
+        """A server that is not started yet.
+
+        Args:
+            data_dir: where its files are.
+            fsync: Redis' own words: always, everysec, no.
+            executable: which redis-server; None: the one on PATH, else the one that came with partyline.
+        """
         self._dir = data_dir
         self._fsync = fsync
+        self._executable = executable
         self._lock: int | None = None
         self._command: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -160,7 +167,7 @@ class EmbeddedRedis:
             "daemonize": "no",
             "logfile": "redis.log",
         }
-        command = [find_server()]
+        command = [self._executable or find_server()]
         for name, value in options.items():
             command += [f"--{name}", value]
         self._command = command

