@@ -114,7 +114,7 @@ async def repair(site: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally
                 await work.replay(batch, tally)
                 pace.progress(tally)
             if tally.captures:
-                await work.bring_back_consequences(kept, tally)
+                await work.bring_back_consequences(kept, pace.stopping, tally)
             pace.progress(tally)
 
 
@@ -198,10 +198,10 @@ class _InPlace:
         age = datetime.now(UTC) - entry.capture.received_at
         return age > timedelta(seconds=entry.capture.facts.dedupe_seconds)
 
-    async def bring_back_consequences(self, kept: _Repairing, tally: Tally) -> None:
+    async def bring_back_consequences(self, kept: _Repairing, stopping: Callable[[], bool], tally: Tally) -> None:
         """Publish what followed from the chosen captures' events and is in the stream no more."""
         cursor = await self._live.cursor()
-        async for batch in batches(self._log.scan(until=cursor), Pace()):
+        async for batch in batches(self._log.scan(until=cursor), Pace(stopping=stopping)):
             lost = kept.lost(batch)
             for at in range(0, len(lost), MAX_EVENTS):
                 commit = Commit(events=lost[at : at + MAX_EVENTS])

@@ -1,6 +1,7 @@
 """`partyline replay` as a person runs it: what it says, what it asks, how it is stopped and gone on with."""
 
 import asyncio
+import contextlib
 import re
 import signal
 import subprocess
@@ -131,6 +132,66 @@ async def test_a_rebuild_stopped_by_ctrl_c_goes_on(site: Site, folder: Path, nam
     assert [event["id"] for event in await events(target)] == [event["id"] for event in await events(site)]
 
 
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        pytest.param("--dry-run", "Stopped before all was looked at. Nothing was written.", id="dry run"),
+        pytest.param(
+            "--repair", r"Stopped after \d+ capture\(s\). To go on: the same command with no change", id="repair"
+        ),
+    ],
+)
+async def test_ctrl_c_leaves_no_scratch_file(site: Site, folder: Path, way: str, says: str) -> None:
+    """While it works it has one without a name; when it was stopped there is none, and it says how to go on."""
+    before, files = await events(site), files_in(folder)
+    with started([PROGRAM, "replay", way, "--rate", "100"], folder, "replay", {"TMPDIR": str(folder)}) as process:
+        await until(lambda: scratch_files(process.pid) != [], "it has a scratch file")
+        held, named = scratch_files(process.pid), files_in(folder)
+        process.signal(signal.SIGINT)
+        status = await process.status()
+        await process.says(says)
+
+    assert status == 0
+    assert [name.startswith(str(folder)) and name.endswith(" (deleted)") for name in held] == [True]
+    assert named == files_in(folder) == files
+    assert "Traceback" not in process.log
+    assert await events(site) == before
+
+
+async def test_a_repair_stopped_by_ctrl_c_is_run_again(site: Site, folder: Path) -> None:
+    """Merges and members of captures that were done before it was stopped come back too, and nothing comes twice."""
+    redis: Any = site.redis
+    before = await events(site)
+    await redis.xtrim(site.keyspace.events, maxlen=0)
+    with started([PROGRAM, "replay", "--repair", "--rate", "300"], folder, "replay", {}) as process:
+        reached = 0
+        while not reached:
+            reached = await redis.xlen(site.keyspace.events)
+        process.signal(signal.SIGINT)
+        await process.says("To go on: the same command with no change")
+    reached = await redis.xlen(site.keyspace.events)
+    status, _, _ = await run(folder, "--repair")
+
+    assert status == 0
+    assert 0 < reached < len(before)
+    assert any("#" in event["id"] for event in before)
+    assert Counter(event["id"] for event in await events(site)) == Counter(event["id"] for event in before)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What is in a folder, but for what a process of a test says."""
+    return sorted(path for path in folder.iterdir() if path.name not in {"replay.out", "replay.log"})
+
+
+def scratch_files(pid: int) -> list[str]:
+    """The scratch files that a process has open, as the kernel names them."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(link.readlink()))
+    return [name for name in found if "partyline-scratch" in name]
+
+
 @pytest.mark.parametrize("way", ["--dry-run", "--repair"])
 async def test_a_full_disk_is_one_plain_sentence(site: Site, folder: Path, way: str) -> None:
     """What is full, where, and what to do; and it is not left fuller than it was."""
@@ -148,11 +209,6 @@ async def test_a_full_disk_is_one_plain_sentence(site: Site, folder: Path, way: 
     assert "Traceback" not in process.log
     assert files_in(folder) == files
     assert await events(site) == before
-
-
-def files_in(folder: Path) -> list[Path]:
-    """What is in a folder, but for what a process of a test says."""
-    return sorted(path for path in folder.iterdir() if path.name not in {"replay.out", "replay.log"})
 
 
 async def test_a_dry_run_looks_at_just_what_is_asked_for(site: Site, folder: Path) -> None:

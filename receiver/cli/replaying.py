@@ -225,7 +225,9 @@ async def _work(site: Site, source: _Source, wanted: Wanted, way: _Way, total: i
             else:
                 await replaying.replay(site, source.entries(), pace, tally)
         except Stopped:
-            err.print(f"Stopped after {tally.captures:,} capture(s). To go on: the same command with {_resume(tally)}")
+            # What followed from events is brought back last, for the captures of the same run.
+            how = "no change" if way.repair else _resume(tally)
+            err.print(f"Stopped after {tally.captures:,} capture(s). To go on: the same command with {how}")
     if source.damaged:
         err.print(f"[bold yellow]![/] {source.damaged:,} line(s) of the archive cannot be read, and were passed over.")
     return tally
@@ -239,7 +241,11 @@ async def _preview(site: Site, source: _Source, wanted: Wanted, total: int | Non
     """What would be different, for as many captures as were counted: what comes in meanwhile is not among them."""
     with _stopping() as stopping, _progress(None):
         meant = await source.meant(wanted.limit if total is None else total)
-        found = await preview(site, source.whole(), meant, Pace(stopping=stopping))
+        try:
+            found = await preview(site, source.whole(), meant, Pace(wanted.rate, stopping=stopping))
+        except Stopped:
+            err.print("Stopped before all was looked at. Nothing was written.")
+            return
     _tell_preview(found, as_json=as_json)
 
 
