@@ -1,6 +1,6 @@
-"""What captures would become from nothing, worked out in memory: the same folding as a commit, and nothing written."""
+"""What captures would become from nothing: the same folding as a commit, and nothing written but what it is to keep."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, MutableSet, Sequence
 from hashlib import blake2b
 
 from correlator.clusters import Clusters
@@ -17,54 +17,81 @@ _DIGEST_BYTES = 10
 
 
 def name_of(event_id: EventId | str) -> bytes:
-    """An event's id in few bytes, for remembering very many."""
-    return blake2b(event_id.encode(), digest_size=_DIGEST_BYTES).digest()
+    """An event's id in few bytes (10), for remembering very many."""
+    return _digest(event_id.encode())
 
 
-class _Remembered(Mapping[Name, bytes | None]):
-    """Records by name; what is not among them is known not to be there."""
+def _digest(name: bytes) -> bytes:
+    return blake2b(name, digest_size=_DIGEST_BYTES).digest()
 
-    def __init__(self, records: dict[Name, bytes]) -> None:
-        self._records = records
 
-    def __getitem__(self, name: Name) -> bytes | None:
-        return self._records.get(name)
+class _Remembered(dict[Name, bytes | None]):
+    """Records by name, as they are asked for; what is not kept is known not to be there."""
+
+    def __init__(self, kept: Mapping[bytes, bytes]) -> None:
+        super().__init__()
+        self._kept = kept
+
+    def __missing__(self, name: Name) -> bytes | None:
+        record = self[name] = self._kept.get(_place(name))
+        return record
 
     def __contains__(self, name: object) -> bool:
         return True
 
-    def __iter__(self) -> Iterator[Name]:
-        return iter(self._records)
 
-    def __len__(self) -> int:
-        return len(self._records)
+def _place(name: Name) -> bytes:
+    """What a record is kept under."""
+    return _digest(f"{name.kind} {name.key}".encode())
 
 
 class Rebuild:
-    """A namespace in memory: its records, and which events it has published."""
+    """A namespace that is nowhere but in what it is given to keep things in."""
 
-    def __init__(self, keyspace: Keyspace, id_key: bytes) -> None:
+    def __init__(
+        self, keyspace: Keyspace, id_key: bytes, records: MutableMapping[bytes, bytes], seen: MutableSet[bytes]
+    ) -> None:
+        """A namespace with nothing in it.
+
+        Args:
+            keyspace: whose keys it derives.
+            id_key: what keys are derived under.
+            records: empty; keeps the records, each as JSON under a digest of ten bytes.
+            seen: empty; keeps the names of events that were published.
+        """
         self._keyspace = keyspace
         self._id_key = id_key
+        self._records = records
+        self._seen = seen
         self._scopes: dict[tuple[str, str], Scope] = {}
-        self._records: dict[Name, bytes] = {}
-        self._seen: set[bytes] = set()
 
-    def feed(self, entries: Sequence[Entry]) -> list[Publication]:
-        """Fold captures in, in order; the events that this publishes, each once and without its sequence."""
+    def feed(self, entries: Sequence[Entry]) -> dict[bytes, Publication]:
+        """Fold captures in, in order; the events that this publishes by their names, each once, without its sequence.
+
+        Raises what keeping raises, and StoreError where folding asks for what cannot be.
+        """
         gathering = Gathering(Ledger(_Remembered(self._records)), self._keyspace, self._scope)
         for missing in gathering.gather(entries):
             raise StoreError(f"records that are known not to be there were asked for: {len(missing)}")
-        for commit in gathering.commits:
-            self._records.update({name: write.data for name, write in commit.records.items()})
-        return [published for commit in gathering.commits for published in commit.events if self._is_new(published)]
+        self._records.update(
+            {
+                _place(name): write.data
+                for commit in gathering.commits
+                for name, write in commit.records.items()
+                if write.data != write.expected
+            }
+        )
+        return self._new(published for commit in gathering.commits for published in commit.events)
 
-    def _is_new(self, published: Publication) -> bool:
-        name = name_of(published.event.id)
-        if isinstance(published.event.body, Typing) or name in self._seen:
-            return False
-        self._seen.add(name)
-        return True
+    def _new(self, events: Iterable[Publication]) -> dict[bytes, Publication]:
+        first: dict[bytes, Publication] = {}
+        for published in events:
+            if not isinstance(published.event.body, Typing):
+                first.setdefault(name_of(published.event.id), published)
+        new = set(first)
+        new -= self._seen & new
+        self._seen |= new
+        return {name: published for name, published in first.items() if name in new}
 
     def _scope(self, capture: Capture) -> Scope:
         name = (capture.provider, capture.account)
@@ -72,6 +99,7 @@ class Rebuild:
             self._scopes[name] = Scope(self._id_key, self._keyspace.keys_of, *name)
         return self._scopes[name]
 
-    def survivor(self, key: ConversationKey) -> ConversationKey:
-        """What a key resolves to by now."""
-        return Clusters(Records(_Remembered(self._records))).survivor(key)
+    def survivors(self, keys: Iterable[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
+        """What each key resolves to by now."""
+        clusters = Clusters(Records(_Remembered(self._records)))
+        return {key: clusters.survivor(key) for key in keys}

@@ -5,7 +5,7 @@ size of its events, and only of captures that somebody asks about where these ar
 """
 
 from base64 import b32decode
-from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterator
 from collections.abc import Set as AbstractSet
 from sys import intern
 from typing import Any, NamedTuple
@@ -197,10 +197,16 @@ async def every(where: Reading, selection: Selection) -> AsyncIterator[tuple[Log
 
 async def logged(where: Reading, selection: Selection) -> AsyncIterator[LogEntry]:
     """All captures of the log that a selection takes, in order; looks up only what the selection needs to know."""
-    known = await fates(where, selection.after) if selection.stages.fate else None
+    takes = await judge(where, selection)
     async for entry in CaptureLog(where.redis, where.keyspace).scan(selection.after, selection.last):
-        if taking(selection, entry, known, where.scope_of):
+        if takes(entry):
             yield entry
+
+
+async def judge(where: Reading, selection: Selection) -> Callable[[LogEntry], bool]:
+    """What tells whether a selection takes an entry of the log; looks up only what the selection needs to know."""
+    known = await fates(where, selection.after) if selection.stages.fate else None
+    return lambda entry: taking(selection, entry, known, where.scope_of)
 
 
 def taking(selection: Selection, entry: LogEntry, known: Fates | None, scope_of: ScopeOf | None) -> bool:

@@ -7,7 +7,7 @@ was committed is known by its events' ids, so a replay that ended early is simpl
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, MutableSet, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from correlator.store import DUPLICATE, Outcome, Store
 from receiver.captures import CaptureLog, LogEntry
 from receiver.pipeline import read
 from receiver.providers import PROVIDERS
+from receiver.scratch import Scratch, scratch
 from receiver.settings import Settings
 from schemas.errors import PartylineError
 from schemas.events import Event, Unreadable
@@ -99,20 +100,22 @@ async def replay(site: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally
 async def repair(site: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally: Tally) -> None:
     """As `replay`, and bring back what the stream has lost: each event under its id, with the next sequence.
 
-    What followed from other events (merges, members) is worked out anew from the log, as far back as that reaches.
+    What followed from other events (merges, members) is worked out anew from the log, as far back as that reaches. What
+    has to be remembered for that lies in a scratch file. Raises ScratchError where there is no room for it.
     """
-    async with leased(site.redis, site.keyspace) as lease:
-        await _InPlace(site, lease).catch_up()
-        present = await names_in_stream(site)
-        work = _InPlace(site, lease, repeated=_once(present))
-        chosen: set[str] = set()
-        async for batch in batches(entries, pace):
-            chosen.update(entry.position for entry in batch)
-            await work.replay(batch, tally)
+    with scratch() as file:
+        kept = _Repairing(site, file)
+        async with leased(site.redis, site.keyspace) as lease:
+            await _InPlace(site, lease).catch_up()
+            await remember_stream(site, kept.present)
+            work = _InPlace(site, lease, repeated=_once(kept.present))
+            async for batch in batches(entries, pace):
+                kept.choose(batch)
+                await work.replay(batch, tally)
+                pace.progress(tally)
+            if tally.captures:
+                await work.bring_back_consequences(kept, pace.stopping, tally)
             pace.progress(tally)
-        if chosen:
-            await work.bring_back_consequences(present, chosen, tally)
-        pace.progress(tally)
 
 
 async def rebuild(target: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally: Tally) -> None:
@@ -128,7 +131,30 @@ async def rebuild(target: Site, entries: AsyncIterator[LogEntry], pace: Pace, ta
             pace.progress(tally)
 
 
-def _once(present: set[bytes]) -> Callable[[EventId], bool]:
+class _Repairing:
+    """What a repair has to remember."""
+
+    def __init__(self, site: Site, file: Scratch) -> None:
+        self._working = Rebuild(site.keyspace, site.settings.id_key, file.mapping(), file.names())
+        #: The names of the events that are in the stream.
+        self.present: MutableSet[bytes] = file.names()
+        #: The positions of the captures that are repaired.
+        self._chosen: MutableSet[bytes] = file.names()
+
+    def choose(self, batch: Sequence[LogEntry]) -> None:
+        """These captures are repaired."""
+        self._chosen |= {entry.position.encode() for entry in batch}
+
+    def lost(self, batch: Sequence[LogEntry]) -> list[Publication]:
+        """Fold captures in, in order; what followed from the events of chosen ones, and is in the stream no more."""
+        published = self._working.feed([again(entry) for entry in batch]).items()
+        followed = [(name, one) for name, one in published if _is_consequence(one)]
+        return [
+            one for name, one in followed if name not in self.present and one.entry.position.encode() in self._chosen
+        ]
+
+
+def _once(present: MutableSet[bytes]) -> Callable[[EventId], bool]:
     """Whether an event is not among those present; having been asked for, it is: a fact may be captured twice."""
 
     def is_missing(event: EventId) -> bool:
@@ -172,14 +198,11 @@ class _InPlace:
         age = datetime.now(UTC) - entry.capture.received_at
         return age > timedelta(seconds=entry.capture.facts.dedupe_seconds)
 
-    async def bring_back_consequences(self, present: set[bytes], chosen: set[str], tally: Tally) -> None:
+    async def bring_back_consequences(self, kept: _Repairing, stopping: Callable[[], bool], tally: Tally) -> None:
         """Publish what followed from the chosen captures' events and is in the stream no more."""
-        working = Rebuild(self._site.keyspace, self._site.settings.id_key)
         cursor = await self._live.cursor()
-        async for batch in batches(self._log.scan(until=cursor), Pace()):
-            published = working.feed([again(entry) for entry in batch])
-            lost = [one for one in published if _is_consequence(one) and one.entry.position in chosen]
-            lost = [one for one in lost if name_of(one.event.id) not in present]
+        async for batch in batches(self._log.scan(until=cursor), Pace(stopping=stopping)):
+            lost = kept.lost(batch)
             for at in range(0, len(lost), MAX_EVENTS):
                 commit = Commit(events=lost[at : at + MAX_EVENTS])
                 outcomes = await self._store.write([commit], self._lease.token, cursor)
@@ -190,14 +213,12 @@ def _is_consequence(published: Publication) -> bool:
     return published.event not in published.entry.parsed and "#" in published.event.id
 
 
-async def names_in_stream(site: Site) -> set[bytes]:
-    """The names of all events that are in the stream."""
-    names: set[bytes] = set()
+async def remember_stream(site: Site, names: MutableSet[bytes]) -> None:
+    """Add the names of all events that are in the stream."""
     after = "-"
     while found := await answer(site.redis.xrange(site.keyspace.events, after, "+", count=_SCAN)):
-        names.update(name_of(msgspec.json.decode(fields[b"event"], type=_Named).id) for _, fields in found)
+        names |= {name_of(msgspec.json.decode(fields[b"event"], type=_Named).id) for _, fields in found}
         after = f"({found[-1][0].decode()}"
-    return names
 
 
 class _Named(msgspec.Struct):

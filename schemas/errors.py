@@ -20,8 +20,8 @@
     │       ├── SignatureMalformed
     │       ├── SignatureMismatch
     │       └── TimestampOutsideTolerance
-    ├── SelectionError, ArchiveError, UnusableState, UnreadableRequest, NotJudged, NotTaken, OwnLine, OtherPerson
-    │                                 in `receiver`: what a command was asked cannot be done
+    ├── SelectionError, ArchiveError, UnusableState, UnreadableRequest, NotJudged, NotTaken, OwnLine, OtherPerson,
+    │   ScratchError                  in `receiver`: what a command was asked cannot be done
     ├── ParseError                    authentic, stored, unreadable: a dead letter  .path
     └── StoreError                    Redis (or the spool) did not take it; retryable
         ├── Overloaded                too many bytes in flight

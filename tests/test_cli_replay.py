@@ -1,11 +1,14 @@
 """`partyline replay` as a person runs it: what it says, what it asks, how it is stopped and gone on with."""
 
 import asyncio
+import contextlib
 import re
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import pytest
@@ -15,7 +18,17 @@ from receiver.replay import Site
 from tests.captured import events, fill, site_of, work_off
 from tests.processes import PROGRAM, partyline, started, until, write_config
 
+ROOT = Path(__file__).parent.parent
 COUNT = 600
+#: The command itself, with next to no memory for a scratch file, and files bounded to 64 KiB as if a disk were full.
+ON_A_FULL_DISK = """
+import resource
+import receiver.scratch
+from receiver.cli import main
+receiver.scratch._CACHE_KIB = 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+main()
+"""
 
 
 @pytest.fixture
@@ -117,6 +130,110 @@ async def test_a_rebuild_stopped_by_ctrl_c_goes_on(site: Site, folder: Path, nam
     assert (status, again) == (0, 0)
     assert 0 < reached < len(await events(site))
     assert [event["id"] for event in await events(target)] == [event["id"] for event in await events(site)]
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        pytest.param("--dry-run", "Stopped before all was looked at. Nothing was written.", id="dry run"),
+        pytest.param(
+            "--repair", r"Stopped after \d+ capture\(s\). To go on: the same command with no change", id="repair"
+        ),
+    ],
+)
+async def test_ctrl_c_leaves_no_scratch_file(site: Site, folder: Path, way: str, says: str) -> None:
+    """While it works it has one without a name; when it was stopped there is none, and it says how to go on."""
+    before, files = await events(site), files_in(folder)
+    with started([PROGRAM, "replay", way, "--rate", "100"], folder, "replay", {"TMPDIR": str(folder)}) as process:
+        await until(lambda: scratch_files(process.pid) != [], "it has a scratch file")
+        held, named = scratch_files(process.pid), files_in(folder)
+        process.signal(signal.SIGINT)
+        status = await process.status()
+        await process.says(says)
+
+    assert status == 0
+    assert [name.startswith(str(folder)) and name.endswith(" (deleted)") for name in held] == [True]
+    assert named == files_in(folder) == files
+    assert "Traceback" not in process.log
+    assert await events(site) == before
+
+
+async def test_a_repair_stopped_by_ctrl_c_is_run_again(site: Site, folder: Path) -> None:
+    """Merges and members of captures that were done before it was stopped come back too, and nothing comes twice."""
+    redis: Any = site.redis
+    before = await events(site)
+    await redis.xtrim(site.keyspace.events, maxlen=0)
+    with started([PROGRAM, "replay", "--repair", "--rate", "300"], folder, "replay", {}) as process:
+        reached = 0
+        while not reached:
+            reached = await redis.xlen(site.keyspace.events)
+        process.signal(signal.SIGINT)
+        await process.says("To go on: the same command with no change")
+    reached = await redis.xlen(site.keyspace.events)
+    status, _, _ = await run(folder, "--repair")
+
+    assert status == 0
+    assert 0 < reached < len(before)
+    assert any("#" in event["id"] for event in before)
+    assert Counter(event["id"] for event in await events(site)) == Counter(event["id"] for event in before)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What is in a folder, but for what a process of a test says."""
+    return sorted(path for path in folder.iterdir() if path.name not in {"replay.out", "replay.log"})
+
+
+def scratch_files(pid: int) -> list[str]:
+    """The scratch files that a process has open, as the kernel names them."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(link.readlink()))
+    return [name for name in found if "partyline-scratch" in name]
+
+
+@pytest.mark.parametrize("way", ["--dry-run", "--repair"])
+async def test_a_full_disk_is_one_plain_sentence(site: Site, folder: Path, way: str) -> None:
+    """What is full, where, and what to do; and it is not left fuller than it was."""
+    before, files = await events(site), files_in(folder)
+    command = [sys.executable, "-c", ON_A_FULL_DISK, "replay", way, "--config", str(folder / "partyline.toml")]
+    with started(command, folder, "replay", {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}) as process:
+        status = await process.status()
+
+    assert status == 1
+    assert process.output == ""
+    assert process.log.endswith(
+        f"\n✗ the scratch file in {folder} cannot be used: disk I/O error. Make room there, or set TMPDIR to a folder "
+        "on a local disk that has room; then run the same command again\n"
+    )
+    assert "Traceback" not in process.log
+    assert files_in(folder) == files
+    assert await events(site) == before
+
+
+async def test_a_dry_run_looks_at_just_what_is_asked_for(site: Site, folder: Path) -> None:
+    """In the context of the whole log; of an archive as well, which may come through a pipe."""
+    redis: Any = site.redis
+    await redis.xtrim(site.keyspace.events, maxlen=0)
+    await asyncio.to_thread(partyline, folder, "captures", "export", "all.jsonl")
+    words = ("--provider", "sinch", "--limit", "5", "--dry-run", "--json")
+    of_log = (await run(folder, *words))[1]
+    of_file = (await run(folder, *words, "--from", "all.jsonl"))[1]
+    with (folder / "all.jsonl").open("rb") as archive:
+        of_pipe = await asyncio.to_thread(piped, folder, archive, *words, "--from", "-")
+    told = orjson.loads(of_log)
+
+    assert told["captures"] == 5
+    assert told["differing"].keys() == {"new"}
+    assert {each["id"].split(":")[0] for each in told["events"]["new"]} == {"sinch"}
+    assert of_file == of_pipe == of_log
+
+
+def piped(folder: Path, given: BinaryIO, *words: str) -> str:
+    """What a replay of what comes through a pipe answers."""
+    command = [PROGRAM, "replay", *words]
+    done = subprocess.run(command, cwd=folder, stdin=given, capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from redis.asyncio import Redis
 
@@ -43,6 +44,12 @@ asyncio.run(main())
 """
 
 COUNT = int(os.environ.get("PARTYLINE_REPLAYED", "3000"))
+
+
+@pytest.fixture(autouse=True)
+def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a log of millions, nearly all that is remembered lies on disk and not in memory."""
+    monkeypatch.setattr("receiver.scratch._CACHE_KIB", 16)
 
 
 @pytest.fixture
@@ -190,6 +197,28 @@ async def test_a_preview_of_the_same_rules_shows_nothing_and_writes_nothing(site
     assert (found.splits, found.merges, found.renamed) == ({}, {}, {})
     assert found.same == len(before)
     assert (await events(site), await kept(site)) == (before, records)
+
+
+async def test_a_preview_tells_what_differs(site: Site) -> None:
+    """The stream has an event that would not come about, one of another type, one with other data, and lacks one."""
+    redis: Any = site.redis
+    (first, _), *_ = await redis.xrange(site.keyspace.events)
+    lost, gone, of_type, of_data = (await events(site))[:4]
+    await redis.xdel(site.keyspace.events, first)
+    of_data["data"]["line"] = "another"
+    for told in ({**gone, "id": "never"}, {**of_type, "type": "message.status"}, of_data):
+        await redis.xadd(site.keyspace.events, {"event": orjson.dumps(told)})
+    found = await preview(site, log(site), lambda _: True, Pace())
+    told_in = {entry.position: entry.fields[b"id"].decode() async for entry in log(site)}
+    named = await preview(site, log(site), lambda entry: told_in[entry.position] != gone["data"]["capture"], Pace())
+
+    assert {what: [each.id for each in some] for what, some in found.differences.items()} == {
+        "new": [lost["id"]],
+        "gone": ["never"],
+        "type": [of_type["id"]],
+        "data": [of_data["id"]],
+    }
+    assert "gone" not in named.counts
 
 
 async def test_a_changed_identity_rule_shows_as_splits_and_merges(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

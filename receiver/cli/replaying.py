@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -17,13 +18,14 @@ from correlator.lookup import Lookup
 from receiver import replay as replaying
 from receiver.archive import Damaged, Redacted
 from receiver.archive_files import ArchiveError, opened
-from receiver.browsing import Reading, logged, taking
+from receiver.browsing import Reading, judge, taking
 from receiver.captures import CaptureLog, LogEntry
 from receiver.cli.output import readable_output, run
 from receiver.cli.reaching import namespace_of, refuse_unless_namespace
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.preview import Preview, preview
+from receiver.process import settle
 from receiver.replay import Pace, Site, Stopped, Tally, place
 from receiver.reposting import NotTaken, repost
 from receiver.selection import Asked, Selection, SelectionError
@@ -118,8 +120,9 @@ async def _replay(settings: Settings, selection: Selection, wanted: Wanted, way:
             err.print("No capture is asked for: nothing to do.")
             return
         site = Site(redis, keyspace, settings)
+        settle()
         if way.dry_run:
-            _tell_preview(await _preview(site, source, total), as_json=as_json)
+            await _preview(site, source, wanted, total, as_json=as_json)
         elif way.to is not None:
             await _post(source, way.to, wanted, total)
         else:
@@ -153,27 +156,33 @@ class _Source:
 
     async def entries(self) -> AsyncIterator[LogEntry]:
         """Each that is taken, in order."""
-        count, after = 0, place(self._wanted.after)
-        async for entry in self.every():
-            if place(entry.position) <= after or not self.takes(entry):
-                continue
-            yield entry
-            count += 1
-            if count == self._wanted.limit:
-                return
+        meant = await self.meant(self._wanted.limit)
+        async for entry in self._read(self._selection.after, self._selection.last):
+            if meant(entry):
+                yield entry
+                if meant.left == 0:
+                    return
 
-    def takes(self, entry: LogEntry) -> bool:
-        """Whether the selection takes it; the log has judged already."""
-        return self._wanted.file is None or taking(self._selection, entry, None, self._where.scope_of)
-
-    async def every(self) -> AsyncIterator[LogEntry]:
-        """All that the log or the archive has, as far as the selection can tell beforehand."""
+    async def meant(self, limit: int | None) -> "_Meant":
+        """What tells which of all captures are taken, and no more than a number of them."""
         if self._wanted.file is None:
-            async for entry in logged(self._where, self._selection):
+            takes = await judge(self._where, self._selection)
+        elif self._selection.outcomes:
+            raise SelectionError("--outcome: an archive does not say what became of its captures")
+        else:
+            takes = partial(taking, self._selection, known=None, scope_of=self._where.scope_of)
+        return _Meant(takes, self._wanted.after, limit)
+
+    def whole(self) -> AsyncIterator[LogEntry]:
+        """The whole log or archive, for what has to be seen in its context."""
+        return self._read()
+
+    async def _read(self, after: str = "", until: str = "+") -> AsyncIterator[LogEntry]:
+        """The log between two positions, or all of the archive."""
+        if self._wanted.file is None:
+            async for entry in CaptureLog(self._where.redis, self._where.keyspace).scan(after, until):
                 yield entry
             return
-        if self._selection.outcomes:
-            raise SelectionError("--outcome: an archive does not say what became of its captures")
         self.damaged = 0
         with opened(self._wanted.file) as items:
             for item in items:
@@ -184,14 +193,22 @@ class _Source:
                 else:
                     yield item
 
-    async def whole(self) -> AsyncIterator[LogEntry]:
-        """The whole log or archive, for what has to be seen in its context."""
-        if self._wanted.file is None:
-            async for entry in CaptureLog(self._where.redis, self._where.keyspace).scan():
-                yield entry
-            return
-        async for entry in self.every():
-            yield entry
+
+class _Meant:
+    """Whether a capture is meant; asked about each once, in order, as it counts them."""
+
+    def __init__(self, takes: Callable[[LogEntry], bool], after: str, limit: int | None) -> None:
+        self._takes = takes
+        self._after = place(after)
+        #: How many more may be; None: any number.
+        self.left = limit
+
+    def __call__(self, entry: LogEntry) -> bool:
+        if self.left == 0 or place(entry.position) <= self._after or not self._takes(entry):
+            return False
+        if self.left is not None:
+            self.left -= 1
+        return True
 
 
 async def _work(site: Site, source: _Source, wanted: Wanted, way: _Way, total: int | None) -> Tally:
@@ -208,7 +225,9 @@ async def _work(site: Site, source: _Source, wanted: Wanted, way: _Way, total: i
             else:
                 await replaying.replay(site, source.entries(), pace, tally)
         except Stopped:
-            err.print(f"Stopped after {tally.captures:,} capture(s). To go on: the same command with {_resume(tally)}")
+            # What followed from events is brought back last, for the captures of the same run.
+            how = "no change" if way.repair else _resume(tally)
+            err.print(f"Stopped after {tally.captures:,} capture(s). To go on: the same command with {how}")
     if source.damaged:
         err.print(f"[bold yellow]![/] {source.damaged:,} line(s) of the archive cannot be read, and were passed over.")
     return tally
@@ -218,11 +237,16 @@ def _resume(tally: Tally) -> str:
     return f"--after {tally.position}" if tally.position else "no change"
 
 
-async def _preview(site: Site, source: _Source, total: int | None) -> Preview:
-    meant = {entry.position async for entry in source.entries()}
+async def _preview(site: Site, source: _Source, wanted: Wanted, total: int | None, *, as_json: bool) -> None:
+    """What would be different, for as many captures as were counted: what comes in meanwhile is not among them."""
     with _stopping() as stopping, _progress(None):
-        del total
-        return await preview(site, source.whole(), lambda entry: entry.position in meant, Pace(stopping=stopping))
+        meant = await source.meant(wanted.limit if total is None else total)
+        try:
+            found = await preview(site, source.whole(), meant, Pace(wanted.rate, stopping=stopping))
+        except Stopped:
+            err.print("Stopped before all was looked at. Nothing was written.")
+            return
+    _tell_preview(found, as_json=as_json)
 
 
 async def _post(source: _Source, url: str, wanted: Wanted, total: int | None) -> None:

