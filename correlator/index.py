@@ -32,6 +32,15 @@ def record_key(keyspace: Keyspace, name: Name) -> str:
     return _KEYS[name.kind](keyspace, name.key)
 
 
+def record_name(keyspace: Keyspace, key: str) -> Name | None:
+    """Which record a Redis key is of; None for what is no record."""
+    for kind, key_of in _KEYS.items():
+        stem = key_of(keyspace, "")
+        if key.startswith(stem):
+            return Name(kind, key.removeprefix(stem))
+    return None
+
+
 class IndexChange(NamedTuple):
     """A member to add to a sorted set of the index, or to remove from it."""
 

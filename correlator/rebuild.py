@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, MutableSet, Seque
 from hashlib import blake2b
 
 from correlator.clusters import Clusters
-from correlator.gathering import Entry, Gathering, Publication
+from correlator.gathering import Commit, Entry, Gathering, Publication
 from correlator.ledger import Ledger
 from correlator.records import Name, Records
 from schemas.callback import Capture
@@ -57,7 +57,7 @@ class Rebuild:
             keyspace: whose keys it derives.
             id_key: what keys are derived under.
             records: empty; keeps the records, each as JSON under a digest of ten bytes.
-            seen: empty; keeps the names of events that were published.
+            seen: empty; keeps the names of events that `feed` has given.
         """
         self._keyspace = keyspace
         self._id_key = id_key
@@ -67,6 +67,13 @@ class Rebuild:
 
     def feed(self, entries: Sequence[Entry]) -> dict[bytes, Publication]:
         """Fold captures in, in order; the events that this publishes by their names, each once, without its sequence.
+
+        Raises as `fold` does.
+        """
+        return self._new(published for commit in self.fold(entries) for published in commit.events)
+
+    def fold(self, entries: Sequence[Entry]) -> list[Commit]:
+        """Fold captures in, in order; what a store would write of them.
 
         Raises what keeping raises, and StoreError where folding asks for what cannot be.
         """
@@ -81,7 +88,11 @@ class Rebuild:
                 if write.data != write.expected
             }
         )
-        return self._new(published for commit in gathering.commits for published in commit.events)
+        return gathering.commits
+
+    def recall(self, records: Mapping[Name, bytes]) -> None:
+        """Have these records, as a store keeps them: those of a namespace that is to be gone on with."""
+        self._records.update({_place(name): data for name, data in records.items()})
 
     def _new(self, events: Iterable[Publication]) -> dict[bytes, Publication]:
         first: dict[bytes, Publication] = {}

@@ -1,4 +1,4 @@
-"""Has captures read again: in place, with what is missing brought back, or into a namespace of its own.
+"""Has captures read again in place, and what is missing brought back.
 
 The same reading and the same commits as for live callbacks. Who replays in place holds the lease meanwhile, and so is
 the namespace's pipeline: before each batch it works off what has come in. Nothing of it needs a place to be kept: what
@@ -24,10 +24,9 @@ from receiver.pipeline import read
 from receiver.providers import PROVIDERS
 from receiver.scratch import Scratch, scratch
 from receiver.settings import Settings
-from schemas.errors import PartylineError
 from schemas.events import Event, Unreadable
-from schemas.ids import EventId, fingerprint
-from schemas.keyspace import LAYOUT, Keyspace
+from schemas.ids import EventId
+from schemas.keyspace import Keyspace
 
 _BATCH = 256
 _LIVE_BATCH = 1024
@@ -115,19 +114,6 @@ async def repair(site: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally
                 pace.progress(tally)
             if tally.captures:
                 await work.bring_back_consequences(kept, pace.stopping, tally)
-            pace.progress(tally)
-
-
-async def rebuild(target: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally: Tally) -> None:
-    """Commit captures into a namespace of its own, from its cursor on; run again, it goes on where it ended."""
-    await _claim(target)
-    async with leased(target.redis, target.keyspace) as lease:
-        store = target.store()
-        cursor = await store.cursor()
-        async for batch in batches(_after(entries, cursor), pace):
-            readable = [again(entry) for entry in batch]
-            tally.count(readable, await store.commit(lease.token, cursor, readable))
-            cursor = batch[-1].position
             pace.progress(tally)
 
 
@@ -232,13 +218,6 @@ def again(entry: LogEntry) -> Entry:
     return msgspec.structs.replace(read(entry, PROVIDERS), replayed=True)
 
 
-async def _after(entries: AsyncIterator[LogEntry], cursor: str) -> AsyncIterator[LogEntry]:
-    reached = place(cursor)
-    async for entry in entries:
-        if place(entry.position) > reached:
-            yield entry
-
-
 def place(position: str) -> tuple[int, int]:
     """A position in the log as what compares."""
     milliseconds, _, counter = position.partition("-")
@@ -261,25 +240,3 @@ async def batches(entries: AsyncIterator[LogEntry], pace: Pace) -> AsyncIterator
                 raise Stopped
     if batch:
         yield batch
-
-
-# --- a namespace of its own ---
-
-
-async def _claim(target: Site) -> None:
-    """Make the namespace, or recognise one that an earlier run (or a state's import) has begun for these keys."""
-    keyspace = target.keyspace
-    ours = {
-        "layout": LAYOUT,
-        "partitions": "1",
-        "id_key": fingerprint(target.settings.id_key),
-        "keys_of": keyspace.keys_of,
-    }
-    found = await answer(target.redis.hgetall(keyspace.meta))
-    recorded = {name.decode(): value.decode() for name, value in found.items()}
-    for field, value in ours.items() if not recorded else ():
-        await answer(target.redis.hset(keyspace.meta, field, value))
-    if recorded and recorded != ours:
-        raise PartylineError(
-            f"namespace {keyspace.namespace} exists and is no rebuild of {keyspace.keys_of}; choose a name that is free"
-        )

@@ -19,7 +19,8 @@ from correlator import identity
 from receiver.captures import CaptureLog
 from receiver.namespace import claim_namespace
 from receiver.preview import preview
-from receiver.replay import Pace, Site, Tally, rebuild, repair, replay
+from receiver.rebuilding import rebuild
+from receiver.replay import Pace, Site, Tally, repair, replay
 from receiver.state import export_state, import_state
 from receiver.statefile import check, items
 from schemas.errors import PartylineError

@@ -26,6 +26,7 @@ from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.preview import Preview, preview
 from receiver.process import settle
+from receiver.rebuilding import rebuild
 from receiver.replay import Pace, Site, Stopped, Tally, place
 from receiver.reposting import NotTaken, repost
 from receiver.selection import Asked, Selection, SelectionError
@@ -219,7 +220,7 @@ async def _work(site: Site, source: _Source, wanted: Wanted, way: _Way, total: i
         try:
             if way.into is not None:
                 target = Keyspace(way.into, keys_of=site.keyspace.keys_of)
-                await replaying.rebuild(site._replace(keyspace=target), source.entries(), pace, tally)
+                await rebuild(site._replace(keyspace=target), source.entries(), pace, tally)
             elif way.repair:
                 await replaying.repair(site, source.entries(), pace, tally)
             else:
