@@ -79,7 +79,7 @@ class Folded(NamedTuple):
 
 
 class Ledger:
-    """The records of one batch, and what facts make of them."""
+    """The records of one batch or more, and what facts make of them."""
 
     def __init__(self, read: Mapping[Name, bytes | None]) -> None:
         """`read`: records as Redis has them, None for those it does not have."""
@@ -88,6 +88,11 @@ class Ledger:
         self._classes = PointerClasses(self._records, self._clusters)
         self._users = Acquaintance(self._records, self._clusters, self._classes)
         self._groups = Groups(self._records, self._clusters)
+
+    @property
+    def size(self) -> int:
+        """How many records it holds."""
+        return self._records.size
 
     def take_writes(self) -> dict[Name, Write]:
         """What has become of the records since the last call, for one commit."""

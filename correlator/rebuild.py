@@ -1,6 +1,6 @@
 """What captures would become from nothing: the same folding as a commit, and nothing written but what it is to keep."""
 
-from collections.abc import Iterable, Mapping, MutableMapping, MutableSet, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSet, Sequence
 from hashlib import blake2b
 
 from correlator.clusters import Clusters
@@ -14,6 +14,8 @@ from schemas.ids import ConversationKey, EventId, Scope
 from schemas.keyspace import Keyspace
 
 _DIGEST_BYTES = 10
+#: Records held in memory at most, before a batch: what is talked in just now, whatever the size of the log.
+_HOT = 10_000
 
 
 def name_of(event_id: EventId | str) -> bytes:
@@ -25,19 +27,23 @@ def _digest(name: bytes) -> bytes:
     return blake2b(name, digest_size=_DIGEST_BYTES).digest()
 
 
-class _Remembered(dict[Name, bytes | None]):
-    """Records by name, as they are asked for; what is not kept is known not to be there."""
+class _Kept(Mapping[Name, bytes | None]):
+    """Records by name; what is not kept is known not to be there."""
 
     def __init__(self, kept: Mapping[bytes, bytes]) -> None:
-        super().__init__()
         self._kept = kept
 
-    def __missing__(self, name: Name) -> bytes | None:
-        record = self[name] = self._kept.get(_place(name))
-        return record
+    def __getitem__(self, name: Name) -> bytes | None:
+        return self._kept.get(_place(name))
 
     def __contains__(self, name: object) -> bool:
         return True
+
+    def __iter__(self) -> Iterator[Name]:
+        raise TypeError("names are not kept, only their digests")
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
 
 def _place(name: Name) -> bytes:
@@ -63,6 +69,7 @@ class Rebuild:
         self._id_key = id_key
         self._records = records
         self._seen = seen
+        self._ledger = Ledger(_Kept(records))
         self._scopes: dict[tuple[str, str], Scope] = {}
 
     def feed(self, entries: Sequence[Entry]) -> dict[bytes, Publication]:
@@ -77,7 +84,9 @@ class Rebuild:
 
         Raises what keeping raises, and StoreError where folding asks for what cannot be.
         """
-        gathering = Gathering(Ledger(_Remembered(self._records)), self._keyspace, self._scope)
+        if self._ledger.size > _HOT:
+            self._ledger = Ledger(_Kept(self._records))
+        gathering = Gathering(self._ledger, self._keyspace, self._scope)
         for missing in gathering.gather(entries):
             raise StoreError(f"records that are known not to be there were asked for: {len(missing)}")
         self._records.update(
@@ -93,6 +102,7 @@ class Rebuild:
     def recall(self, records: Mapping[Name, bytes]) -> None:
         """Have these records, as a store keeps them: those of a namespace that is to be gone on with."""
         self._records.update({_place(name): data for name, data in records.items()})
+        self._ledger = Ledger(_Kept(self._records))
 
     def _new(self, events: Iterable[Publication]) -> dict[bytes, Publication]:
         first: dict[bytes, Publication] = {}
@@ -112,5 +122,5 @@ class Rebuild:
 
     def survivors(self, keys: Iterable[ConversationKey]) -> dict[ConversationKey, ConversationKey]:
         """What each key resolves to by now."""
-        clusters = Clusters(Records(_Remembered(self._records)))
+        clusters = Clusters(Records(_Kept(self._records)))
         return {key: clusters.survivor(key) for key in keys}

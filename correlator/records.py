@@ -74,7 +74,7 @@ def encode(record: Record) -> bytes:
 
 
 class Records:
-    """The records of one batch."""
+    """The records of one batch or more."""
 
     def __init__(self, read: Mapping[Name, bytes | None]) -> None:
         """`read`: records as Redis has them, None for those it does not have."""
@@ -87,6 +87,11 @@ class Records:
         self._used: dict[tuple[type[Record], str], bool] = {}
         #: What the records set since `begin` were before that, and whether they had been used and changed.
         self._journal: dict[tuple[type[Record], str], tuple[Any, bool | None]] = {}
+
+    @property
+    def size(self) -> int:
+        """How many records it holds, and how many it knows not to be there."""
+        return sum(map(len, self._records.values()))
 
     def begin(self) -> None:
         """Begin a folding that may have to be taken back."""
