@@ -84,13 +84,14 @@ def registration(capture: Capture) -> Registration:
     return Registration(body, Node(None, "request", body))
 
 
-def address(node: Node, provider: str) -> Address | None:
-    """The canonical address at a node that holds a bare text or number; None where there is nothing.
+def address(node: Node, provider: str, key: str | None = None) -> Address | None:
+    """The canonical address at a node, or under a key of it, that holds a bare text or number; None for anything else.
 
-    Raises ParseError with the node's path for a text that is no possible address.
+    Raises ParseError with its path for a text that is no possible address.
     """
-    text = node.as_text()
+    text = node.as_text() if key is None else node.text(key)
     try:
         return None if text is None else parse_address(text, provider)
     except AddressError as error:
-        raise ParseError(node.path, str(error)) from None
+        place = node if key is None else node.get(key)
+        raise ParseError(place.path, str(error)) from None

@@ -257,13 +257,16 @@ def message_pointers(message_id: str | None) -> tuple[Pointer, ...]:
     return (Pointer("message", (message_id,)),) if message_id else ()
 
 
-def direct_evidence(line: Address | None, contact: Address | None, *pointers: Pointer) -> Evidence:
+def direct_evidence(
+    line: Address | None, contact: Address | None, *pointers: Pointer, said: tuple[str, ...] = ()
+) -> Evidence:
     """What a fact between one line and one contact tells; at Sinch there is no other kind."""
     return Evidence(
         identity=pair_identity(line, contact) if line and contact else None,
         pointers=pointers,
         kind="direct" if contact else "unknown",
         lines=(line,) if line else (),
+        said=said,
     )
 
 

@@ -121,7 +121,7 @@ def event_id(provider: str, account: str, *fact: str | None) -> EventId:
     `fact` is what identifies it at that provider (its facts.md), absent parts left empty. A colon or percent
     sign inside a part is escaped, so no two lists of parts give one id; a very long part stands as its hash.
     """
-    return EventId(":".join((provider, account, *(_readable(part or "") for part in fact))))
+    return EventId(":".join([provider, account, *[_readable(part) if part else "" for part in fact]]))
 
 
 def _readable(part: str) -> str:

@@ -6,6 +6,7 @@ JSON too, so that a person at redis-cli can read them.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -120,7 +121,7 @@ def _capture(fields: Mapping[bytes, bytes]) -> Capture:
         assurance=assurance,
         headers=decode_headers(fields[b"headers"]),
         body=fields[b"body"],
-        facts=_facts_decoder.decode(fields[b"facts"]),
+        facts=_facts(fields[b"facts"]),
     )
 
 
@@ -153,9 +154,14 @@ def _quarantined(fields: Mapping[bytes, bytes]) -> Quarantined:
         reason=fields[b"reason"].decode(),
         headers=decode_headers(fields[b"headers"]),
         presented=_presented_decoder.decode(fields[b"presented"]),
-        facts=_facts_decoder.decode(fields[b"facts"]),
+        facts=_facts(fields[b"facts"]),
         body=fields[b"body"],
     )
+
+
+@lru_cache(maxsize=1024)  # the same for each capture of an account, until its settings change
+def _facts(data: bytes) -> AccountFacts:
+    return _facts_decoder.decode(data)
 
 
 def _received_at(fields: Mapping[bytes, bytes], what: str) -> datetime:

@@ -285,16 +285,39 @@ def test_what_is_insisted_on_and_missing_tells_its_path() -> None:
 
 
 def test_a_message_text_is_taken_as_sent() -> None:
-    """An empty message is empty, not absent; a number is no message."""
+    """An empty message is empty, not absent; a number is no message. Of several spellings the first text counts."""
     node = decode(b'{"empty": "", "spaced": " hi\\n", "number": 5}')
 
     assert [node.string(key) for key in ("empty", "spaced", "number", "gone")] == ["", " hi\n", None, None]
+    assert node.string("gone", "number", "empty", "spaced") == ""
+    assert decode(b'"spaced"').string("spaced") is None
+
+
+def test_of_some_keys_an_object_has_those_that_stand_in_it() -> None:
+    """Null ones count too, in the order in which they were asked for; anything but an object has none."""
+    node = decode(b'{"b": null, "c": "", "a": 1}')
+
+    assert node.among(("a", "x", "b")) == ["a", "b"]
+    assert [node.get("c").among(("a",)), node.get("gone").among(("a",)), decode(b'["a"]').among(("a",))] == [[], [], []]
+
+
+NOTHING: list[Any] = [None, "", [], {}]
+SOMETHING: list[Any] = [0, 0.0, False, True, 1, " ", "0", [None], {"a": None}]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_something"), [(value, False) for value in NOTHING] + [(value, True) for value in SOMETHING]
+)
+def test_nothing_is_what_is_missing_null_or_empty(value: Any, is_something: bool) -> None:
+    """Zero and false were said, so they are something."""
+    assert bool(Node({"n": value}, "$").get("n")) is is_something
 
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(5, 5), ("5", 5), ("007", 7), (0, 0), (2**64 - 1, 2**64 - 1), ("9" * 12, 999_999_999_999)]
-    + [(other, None) for other in ("9" * 13, "-5", "5.0", " 5", "\u0665", "", None, True, 5.0, [5], math.inf)],
+    [(5, 5), (-5, -5), ("5", 5), ("007", 7), (0, 0), (2**64 - 1, 2**64 - 1), ("9" * 12, 999_999_999_999)]
+    + [(other, None) for other in ("9" * 13, "-5", "5.0", " 5", "\u0665", "\u00b2", "", None)]
+    + [(other, None) for other in (True, 5.0, [5], math.inf)],
 )
 def test_an_integer_is_a_whole_number_or_its_digits(value: Any, number: int | None) -> None:
     """Numbers come bare or as ASCII digits; whatever else stands there reads as missing."""

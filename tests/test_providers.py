@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from receiver.body import decode
+from receiver.provider import address
 from receiver.providers import PROVIDERS
 from schemas.callback import AccountFacts, Capture
 from schemas.errors import ParseError
@@ -120,3 +122,15 @@ def test_a_send_is_the_same_however_it_is_handed_in(provider: str, response: dic
 
     assert alone
     assert others == [alone] * 3
+
+
+def test_an_address_is_read_at_a_node_or_under_a_key_of_it() -> None:
+    """Either way alike; what is no bare text or number is none, and an error has the path of the text."""
+    node = decode(b'{"to": "(555) 555-0110", "code": 40404, "none": {}, "long": "%s"}' % (b"x" * 321))
+
+    for key, found in (("to", "+15555550110"), ("code", "telnyx:40404"), ("none", None), ("gone", None)):
+        assert address(node, "telnyx", key) == found
+        assert address(node.get(key), "telnyx") == found
+    for arguments in ((node, "telnyx", "long"), (node.get("long"), "telnyx")):
+        with pytest.raises(ParseError, match=r"^\$\.long: an address of 321 characters$"):
+            address(*arguments)

@@ -149,7 +149,7 @@ def _event(capture: Capture, node: Node) -> Event:
         return _unrecognised(capture, node)
     if _is_report(node):
         return _status(capture, node)
-    if node.get("from_number") and any(node.get(key).value is not None for key in _SUBSTANCE):
+    if node.get("from_number") and node.first(*_SUBSTANCE).value is not None:
         return _received(capture, node)
     return _unrecognised(capture, node)
 
@@ -387,11 +387,11 @@ def _unrecognised(capture: Capture, node: Node) -> Event:
 
 def _evidence(node: Node, line: Address | None, others: frozenset[Address], *, inbound: bool) -> Evidence:
     """What a message or report tells of its conversation; `others` are its sender or its recipients."""
-    people = _addresses(node.get("participants"))
+    own, people = _present(line), _addresses(node.get("participants"))
     kind = _kind(node, people, line, others)
     writers = others if inbound else frozenset[Address]()
     is_open = inbound and not others  # somebody wrote whom nothing names
-    everybody = people | writers | _present(line) if people and not is_open else None
+    everybody = people | writers | own if people and not is_open else None
     identity = _identity(node, kind, line, others, everybody if inbound else None)
     has_id = identity is not None and identity.kind == "group"
     pointers = _pointers(node)
@@ -401,7 +401,7 @@ def _evidence(node: Node, line: Address | None, others: frozenset[Address], *, i
         identity=identity,
         pointers=pointers,
         kind=kind,
-        lines=tuple(_present(line)),
+        lines=tuple(own),
         listed=tuple(sorted(everybody)) if has_id and everybody else None,
         joined=tuple(sorted(others)) if has_id else (),
         sent=None if reported is None else Sent(message=pointers, recipients=reported),
@@ -459,7 +459,7 @@ def _identity(
 
 
 def _address(node: Node, key: str) -> Address | None:
-    return _entry(node.get(key))
+    return address(node, _NAME, key) or _entry(node.get(key))
 
 
 def _addresses(node: Node) -> frozenset[Address] | None:
@@ -472,11 +472,11 @@ def _entry(node: Node) -> Address | None:
     """An address by itself, or an object with a `handle` (number or e-mail) as the vendor's group API gives."""
     if not node.is_object:
         return address(node, _NAME)
-    return address(node.get("handle"), _NAME) or address(node.get("phone"), _NAME)
+    return address(node, _NAME, "handle") or address(node, _NAME, "phone")
 
 
 def _present(*addresses: Address | None) -> frozenset[Address]:
-    return frozenset(found for found in addresses if found is not None)
+    return frozenset(filter(None, addresses))
 
 
 def _only(addresses: frozenset[Address]) -> Address | None:
@@ -545,18 +545,13 @@ class _Send(msgspec.Struct, frozen=True):
     people: frozenset[Address]
     #: Whether that is all of them.
     complete: bool
+    #: Of the group that it went to.
+    group_id: str | None
+    kind: Kind
 
     def text(self, *keys: str) -> str | None:
         """What the answer says, else the request."""
         return self.response.text(*keys) or self.request.text(*keys)
-
-    @property
-    def kind(self) -> Kind:
-        """As in reports, but that one person and no sign of a group are a direct conversation."""
-        word = (self.response.text("message_type") or "").lower()
-        if self.text("group_id", "group_display_name") or word == "group" or len(self.people) > 1:
-            return "group"
-        return "direct" if self.people or word == "message" else "unknown"
 
     @property
     def everybody(self) -> frozenset[Address] | None:
@@ -568,7 +563,22 @@ def _opened(response: Node, request: Node) -> _Send:
     line = _address(response, "from_number") or _address(response, "sendblue_number")
     line = line or _address(request, "from_number")
     people, complete = _named((response, request), line)
-    return _Send(response, request, line, people, complete)
+    return _send(response, request, line, people, complete=complete)
+
+
+def _send(response: Node, request: Node, line: Address | None, people: frozenset[Address], *, complete: bool) -> _Send:
+    group_id = response.text("group_id") or request.text("group_id")
+    has_group = bool(group_id or response.text("group_display_name") or request.text("group_display_name"))
+    kind = _send_kind(response, people, has_group=has_group)
+    return _Send(response, request, line, people, complete, group_id, kind)
+
+
+def _send_kind(response: Node, people: frozenset[Address], *, has_group: bool) -> Kind:
+    """As in reports, but that one person and no sign of a group are a direct conversation."""
+    word = (response.text("message_type") or "").lower()
+    if has_group or word == "group" or len(people) > 1:
+        return "group"
+    return "direct" if people or word == "message" else "unknown"
 
 
 def _named(nodes: tuple[Node, ...], line: Address | None) -> tuple[frozenset[Address], bool]:
@@ -576,13 +586,15 @@ def _named(nodes: tuple[Node, ...], line: Address | None) -> tuple[frozenset[Add
 
     Nobody, where one cannot be read: the others would look like everybody, or like the only one.
     """
-    people, complete = frozenset[Address](), False
+    own, people, complete = _present(line), frozenset[Address](), False
     for node, key in product(nodes, _PEOPLE):
-        found = _addresses(node.get(key))
-        if found is None:
-            return frozenset(), False
-        people |= found - _present(line)
-        complete |= isinstance(node.get(key).value, list) and bool(found) and key != _NUMBERS_ONLY
+        if key in node:
+            named = node.get(key)
+            found = _addresses(named)
+            if found is None:
+                return frozenset(), False
+            people |= found - own
+            complete |= isinstance(named.value, list) and bool(found) and key != _NUMBERS_ONLY
     return people, complete
 
 
@@ -621,7 +633,7 @@ def _modified(capture: Capture, response: Node, request: Node) -> Event:
     people, _ = _named((request,), line)
     if not people:
         raise ParseError(request.first(*_RECIPIENTS).path, "names nobody, or one that cannot be read")
-    send = _Send(response, request, line, frozenset(), complete=False)
+    send = _send(response, request, line, frozenset(), complete=False)
     group_id = response.text("group_id") or request.require_text("group_id")
     changed = tuple(sorted(people))
     evidence = msgspec.structs.replace(
@@ -635,7 +647,7 @@ def _modified(capture: Capture, response: Node, request: Node) -> Event:
 def _send_evidence(send: _Send) -> Evidence:
     """What a send or a group's own object tells of its conversation."""
     everybody = send.everybody
-    identity = _send_identity(send)
+    identity = _send_identity(send, everybody)
     has_id = identity is not None and identity.kind == "group"
     return Evidence(
         identity=identity,
@@ -648,23 +660,21 @@ def _send_evidence(send: _Send) -> Evidence:
     )
 
 
-def _send_identity(send: _Send) -> Identity | None:
+def _send_identity(send: _Send, everybody: frozenset[Address] | None) -> Identity | None:
     """As of a callback; of a group without an id, all whom it was sent to are the set."""
-    group_id = send.text("group_id")
-    if group_id:
-        return group_identity("", group_id)
-    return _identity(send.response, send.kind, send.line, send.people, send.everybody)
+    if send.group_id:
+        return group_identity("", send.group_id)
+    return _identity(send.response, send.kind, send.line, send.people, everybody)
 
 
 def _registered(send: _Send, event: EventId, word: str, body: EventBody, evidence: Evidence) -> Event:
-    group_id = send.text("group_id")
     return Event(
         id=event,
         body=body,
         occurred_at=send.response.moment(*_TIMES),
         evidence=evidence,
         provider_type=word,
-        provider_ids=({"group_id": group_id} if group_id else {}) | _ids(send.response),
+        provider_ids=({"group_id": send.group_id} if send.group_id else {}) | _ids(send.response),
     )
 
 

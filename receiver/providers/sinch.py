@@ -161,14 +161,14 @@ def _unrecognised(capture: Capture, node: Node) -> list[Parsed]:
 
 
 def _text(capture: Capture, node: Node) -> list[Parsed]:
-    event = _received(capture, node, replace(_bare(node), text=node.string("body")))
-    return [replace(event, evidence=replace(event.evidence or Evidence(), said=_said(node.string("body") or "")))]
+    text = node.string("body")
+    return [_received(capture, node, replace(_bare(node), text=text), said=_said(text or ""))]
 
 
 def _said(text: str) -> tuple[str, ...]:
     """The words of a text that may be a group's keyword."""
     words = tuple(text.lower().split())
-    return words if len(words) <= _KEYWORDS and all(len(word) <= _LONGEST_KEYWORD for word in words) else ()
+    return words if len(words) <= _KEYWORDS and max(map(len, words), default=0) <= _LONGEST_KEYWORD else ()
 
 
 def _binary(capture: Capture, node: Node) -> list[Parsed]:
@@ -203,7 +203,7 @@ def _bare(node: Node) -> Message:
     return Message(node.text("id"), "inbound", sender, text=None, media=(), channel="sms")
 
 
-def _received(capture: Capture, node: Node, message: Message) -> Event:
+def _received(capture: Capture, node: Node, message: Message, said: tuple[str, ...] = ()) -> Event:
     fact = message.id or content_hash(node.canonical())
     line = _required(node.get("to"))
     return Event(
@@ -211,7 +211,7 @@ def _received(capture: Capture, node: Node, message: Message) -> Event:
         body=MessageReceived(message),
         # `sent_at` (old pages: `send_at`) is the operator's, if it tells one, and may be days off.
         occurred_at=node.moment("received_at", "sent_at", "send_at"),
-        evidence=direct_evidence(line, message.sender, *message_pointers(message.id)),
+        evidence=direct_evidence(line, message.sender, *message_pointers(message.id), said=said),
         provider_type=node.require_text("type"),
         provider_ids=ids(node, *_INBOUND_IDS),
     )
@@ -224,7 +224,8 @@ def _recipient_report(capture: Capture, node: Node) -> list[Parsed]:
     """The state of one recipient. Others have seen it without recipient, code and time."""
     batch_id = node.require_text("batch_id")
     word, code = node.require_text("status"), node.text("code")
-    recipient = _required(node.get("recipient")) if node.get("recipient") else None
+    named = node.get("recipient")
+    recipient = _required(named) if named else None
     if recipient is None and word.lower() not in _STATES:
         return _unrecognised(capture, node)
     fact = ("report", batch_id, recipient, word, code, node.text("at"))
@@ -329,7 +330,7 @@ def _report(
     """
     kind = node.require_text("type")
     batch_id = node.require_text("batch_id")
-    line = address(node.get("applied_originator"), _NAME)
+    line = address(node, _NAME, "applied_originator")
     channel = "mms" if kind.lower().endswith("_mms") else "sms"
     message = Message(batch_id, "outbound", line, text=None, media=(), channel=channel)
     if counts is not None:
@@ -563,7 +564,7 @@ def _group(capture: Capture, node: Node) -> Event:
 
 
 def _keywords(auto_update: Node) -> Keywords | None:
-    line = address(auto_update.get("to"), _NAME)  # a text or, in an SDK, a number
+    line = address(auto_update, _NAME, "to")  # a text or, in an SDK, a number
     if line is None:
         return None
     return Keywords(line, join=_words(auto_update.get("add")), leave=_words(auto_update.get("remove")))

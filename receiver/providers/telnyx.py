@@ -18,7 +18,7 @@ with a `group_message_id`, though the pages promise one: the send's own `id` sta
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ import msgspec
 from receiver.body import Node, decode
 from receiver.provider import Provider, address, registration
 from receiver.schemes import Ed25519
-from schemas.address import Address
+from schemas.address import Address, is_phone
 from schemas.callback import Capture
 from schemas.clock import parse_time
 from schemas.errors import ParseError
@@ -91,6 +91,11 @@ class Parties(msgspec.Struct, frozen=True):
     senders: tuple[Party, ...]
     to: tuple[Party, ...]
     cc: tuple[Party, ...]
+    #: Who sends, and who else is named, as far as they can be read.
+    writers: frozenset[Address]
+    others: frozenset[Address]
+    #: Whether that is everybody named.
+    readable: bool
 
     @property
     def sender(self) -> Address | None:
@@ -200,7 +205,7 @@ def _received(delivery: Delivery) -> list[Parsed]:
     payload = _payload(delivery)
     parties = _parties(payload)
     message = _message(payload, parties, "inbound")
-    evidence = _evidence(payload, parties, lines=parties.to, doubtful=False)
+    evidence = _evidence(payload, message, parties, lines=parties.to, doubtful=False)
     return [_event(delivery, MessageReceived(message), _fact(delivery, message.id), evidence)]
 
 
@@ -216,9 +221,9 @@ def _reports(delivery: Delivery) -> list[Parsed]:
     message = _message(payload, parties, "outbound")
     # Flat bodies name no type, so under `strict_groups` they might be MMS.
     doubtful = delivery.strict_groups and "mms" in (message.channel, (payload.text("type") or "mms").lower())
-    evidence = _evidence(payload, parties, lines=parties.senders, doubtful=doubtful)
+    evidence = _evidence(payload, message, parties, lines=parties.senders, doubtful=doubtful)
     reported = _reported(parties)
-    places = frozenset(party.place for party in reported)
+    places = frozenset([party.place for party in reported])
     return [_report(delivery, message, evidence, party, places) for party in reported]
 
 
@@ -242,7 +247,7 @@ def _link_clicked(delivery: Delivery) -> list[Parsed]:
     """Somebody opened a shortened link: a bare record, without event type, id or payload."""
     data = delivery.data
     url = content_hash((data.text("url") or "").encode())
-    fact = _fact(delivery, data.text("message_id"), address(data.get("to"), NAME), url, data.text("time_clicked"))
+    fact = _fact(delivery, data.text("message_id"), address(data, NAME, "to"), url, data.text("time_clicked"))
     return [_event(delivery, AccountNotice(Notice(delivery.type, data.value)), fact)]
 
 
@@ -292,14 +297,15 @@ def _occurred_at(delivery: Delivery, *, insist: bool) -> datetime | None:
 
 
 def _payload(delivery: Delivery) -> Node:
-    if not delivery.payload.is_object or not delivery.payload:
+    if not delivery.payload.is_object or not delivery.payload.value:
         raise ParseError(delivery.payload.path, "missing, or not an object")
     return delivery.payload
 
 
 def _message(payload: Node, parties: Parties, direction: Direction) -> Message:
-    media = _media(payload)
-    kind, content = _content(payload.get("body"))
+    body = payload.get("body")
+    media = _media(payload, body)
+    kind, content = _content(body)
     return Message(
         id=payload.text("id", "message_id"),
         direction=direction,
@@ -315,25 +321,26 @@ def _message(payload: Node, parties: Parties, direction: Direction) -> Message:
 
 
 def _text(payload: Node) -> str | None:
-    body = payload.get("body")
-    spellings = (
-        payload.string("text"),
-        payload.string("body"),
-        body.string("text"),
-        body.get("suggestion_response").string("text"),
-    )
-    return next((text for text in spellings if text is not None), None)
+    text = payload.string("text", "body")
+    return _rich_text(payload.get("body")) if text is None else text
+
+
+def _rich_text(body: Node) -> str | None:
+    text = body.string("text")
+    return body.get("suggestion_response").string("text") if text is None else text
 
 
 def _content(body: Node) -> tuple[str | None, Any]:
     """What an RCS body holds beyond text and file: `location`, `suggestion_response`."""
-    members = ((key, node.value) for key, node in body.members() if node.is_object and key not in _PLAIN_BODY)
-    return next(members, (None, None))
+    for key, node in body.members():
+        if node.is_object and key not in _PLAIN_BODY:
+            return key, node.value
+    return None, None
 
 
-def _media(payload: Node) -> tuple[Media, ...]:
-    media = tuple(_attachment(node) for node in payload.items("media") if node)
-    file = payload.get("body").get("user_file").get("payload")
+def _media(payload: Node, body: Node) -> tuple[Media, ...]:
+    media = tuple([_attachment(node) for node in payload.items("media") if node])
+    file = body.get("user_file").get("payload")
     return (*media, _file(file)) if file else media
 
 
@@ -368,51 +375,61 @@ def _channel(payload: Node, *, grouped: bool, media: tuple[Media, ...]) -> str:
 
 
 def _parties(payload: Node) -> Parties:
-    senders, to, cc = (tuple(_entries(payload.get(key), key)) for key in ("from", "to", "cc"))
-    return Parties(senders, to, cc)
+    return _gathered(*[_entries(payload.get(key), key) for key in ("from", "to", "cc")])
 
 
-def _entries(node: Node, key: str) -> Iterator[Party]:
-    for index, entry in enumerate(node.elements() if node else ()):
-        yield Party(_address(entry), entry.text("status"), f"/{key}/{index}", entry)
+def _gathered(senders: tuple[Party, ...], to: tuple[Party, ...], cc: tuple[Party, ...]) -> Parties:
+    writers = {party.address for party in senders}
+    named = {party.address for party in (*to, *cc)}
+    readable = None not in writers and None not in named
+    others = named - writers
+    return Parties(senders, to, cc, frozenset(filter(None, writers)), frozenset(filter(None, others)), readable)
+
+
+def _entries(node: Node, key: str) -> tuple[Party, ...]:
+    entries = enumerate(node.elements() if node else ())
+    return tuple([Party(_address(entry), entry.text("status"), f"/{key}/{index}", entry) for index, entry in entries])
 
 
 def _address(entry: Node) -> Address | None:
-    number = address(entry.get("phone_number") if entry.is_object else entry, NAME)
-    if number is not None and not _MASKED.match(number):
+    number = address(entry, NAME, "phone_number" if entry.is_object else None)
+    if number is not None and (is_phone(number) or not _MASKED.match(number)):
         return number
     agent = entry.text("agent_id")  # RCS; of digits only it must not become a number
     return None if agent is None else Address(f"{NAME}:{agent}")
 
 
-def _evidence(payload: Node, parties: Parties, *, lines: tuple[Party, ...], doubtful: bool) -> Evidence:
+def _evidence(
+    payload: Node, message: Message, parties: Parties, *, lines: tuple[Party, ...], doubtful: bool
+) -> Evidence:
     """`doubtful`: two people alone are not enough to call it a direct conversation, without a `cc`."""
-    group_message_id = payload.text("group_message_id")
-    grouped = group_message_id is not None or _is_several(parties)
+    group_message_id, several = payload.text("group_message_id"), len(parties.others) > 1
     identity = _identity(parties)
-    if not _is_several(parties) and (group_message_id is not None or (doubtful and not parties.cc)):
+    if not several and (group_message_id is not None or (doubtful and not parties.cc)):
         identity = None  # a report that names a group send tells of one recipient, not of who else there is
-    ids = dict.fromkeys((payload.text("id", "message_id"), group_message_id))
+    grouped = several or group_message_id is not None or bool(parties.cc)
     return Evidence(
         identity=identity,
-        pointers=tuple(Pointer("message", (name,)) for name in ids if name is not None),
-        kind="group" if identity is None and (grouped or parties.cc) else "unknown",
-        lines=tuple(dict.fromkeys(party.address for party in lines if party.address is not None)),
+        pointers=_pointers(message.id, group_message_id),
+        kind="group" if identity is None and grouped else "unknown",
+        lines=_addresses(lines),
     )
+
+
+def _pointers(*names: str | None) -> tuple[Pointer, ...]:
+    return tuple([Pointer("message", (name,)) for name in dict.fromkeys(names) if name is not None])
+
+
+def _addresses(parties: tuple[Party, ...]) -> tuple[Address, ...]:
+    """Their addresses, each once, as far as they can be read."""
+    return tuple(dict.fromkeys([party.address for party in parties if party.address is not None]))
 
 
 def _identity(parties: Parties) -> Identity | None:
     """The set of everybody; None where it is not known to be complete."""
-    everybody = [party.address for party in (*parties.senders, *parties.to, *parties.cc)]
-    if None in everybody or not parties.senders or not parties.to:
+    if not parties.readable or not parties.senders or not parties.to:
         return None
-    return set_identity(frozenset(filter(None, everybody)))
-
-
-def _is_several(parties: Parties) -> bool:
-    """Whether two or more are named beside the sender."""
-    named = {party.address for party in (*parties.to, *parties.cc) if party.address is not None}
-    return len(named.difference(party.address for party in parties.senders)) > 1
+    return set_identity(parties.writers | parties.others)
 
 
 # --- reports ----------------------------------------------------------------------------------------------
@@ -435,12 +452,11 @@ def _reported(parties: Parties) -> list[Party]:
 
     Our own line among them received nothing, unless it is all there is.
     """
-    senders = {party.address for party in parties.senders if party.address is not None}
-    copied = (party for party in parties.cc if party.status is not None and party.address not in senders)
+    copied = [party for party in parties.cc if party.status is not None and party.address not in parties.writers]
     reported: dict[str, Party] = {}
     for party in (*parties.to, *copied):
         reported.setdefault(party.address or party.place, party)
-    others = [party for party in reported.values() if party.address not in senders]
+    others = [party for party in reported.values() if party.address not in parties.writers]
     return others or list(reported.values()) or [_WHOLE_MESSAGE]
 
 
@@ -484,7 +500,7 @@ def register(capture: Capture) -> list[Parsed]:
     grouped = _is_group_send(payloads, parties)
     event = Event(
         id=event_id(NAME, capture.account, "sent", name),
-        body=MessageOutbound(_sent_message(payloads, asked.request, parties, name)),
+        body=MessageOutbound(_sent_message(payloads, asked.request, parties, name, grouped=grouped)),
         occurred_at=payloads[0].moment("sent_at", "received_at"),
         evidence=_sent_evidence(payloads, parties, grouped=grouped),
         provider_type="group_message" if grouped else "message",
@@ -523,7 +539,7 @@ def _sent_parties(payloads: list[Node], request: Node) -> Parties:
     )
     if not to:
         raise ParseError(payloads[0].get("to").path, "names nobody that it was sent to")
-    return Parties(senders, to, cc)
+    return _gathered(senders, to, cc)
 
 
 def _is_group_send(payloads: list[Node], parties: Parties) -> bool:
@@ -533,9 +549,8 @@ def _is_group_send(payloads: list[Node], parties: Parties) -> bool:
     return len(others) > 1 or payloads[0].text("group_message_id") is not None
 
 
-def _sent_message(payloads: list[Node], request: Node, parties: Parties, name: str) -> Message:
+def _sent_message(payloads: list[Node], request: Node, parties: Parties, name: str, *, grouped: bool) -> Message:
     """What was sent, as answered; what the answer leaves out, as it was asked for."""
-    grouped = _is_group_send(payloads, parties)
     message = _message(payloads[0], parties, "outbound")
     media = message.media or tuple(_attachment(node) for node in request.items("media_urls"))
     word = payloads[0].text("type") or request.text("type")
@@ -554,15 +569,14 @@ def _sent_evidence(payloads: list[Node], parties: Parties, *, grouped: bool) -> 
 
     Not so one record of a group send by itself, which `GET /v2/messages/{id}` gives: it names one of its recipients.
     """
-    names = dict.fromkeys(payload.text(key) for key in ("id", "group_message_id") for payload in payloads)
-    pointers = tuple(Pointer("message", (name,)) for name in names if name is not None)
-    whole = _is_several(parties) or payloads[0].text("group_message_id") is None
+    pointers = _pointers(*[payload.text(key) for key in ("id", "group_message_id") for payload in payloads])
+    whole = len(parties.others) > 1 or payloads[0].text("group_message_id") is None
     identity = _identity(parties) if whole else None
     return Evidence(
         identity=identity,
         pointers=pointers,
         kind="group" if identity is None and grouped else "unknown",
-        lines=tuple(dict.fromkeys(party.address for party in parties.senders if party.address is not None)),
+        lines=_addresses(parties.senders),
         registered=True,
         sent=Sent(message=pointers, recipients=_sent_to(parties) if whole else None),
     )

@@ -208,22 +208,30 @@ class _Scope(msgspec.Struct, frozen=True):
     #: Our line as people know it.
     number: Address | None
     #: Contacts with both halves, by either; nobody where two claim one half.
-    contacts: dict[Address, _User]
-    #: The only contact beside the only message.
-    sole: _User
+    halves: dict[Address, _User]
+    #: All contacts, as they stand there.
+    contacts: list[_User]
     provider_ids: dict[str, str]
 
     @property
     def lines(self) -> tuple[Address, ...]:
         """Both spellings of our line: one is shown, the other stands in identities."""
-        return tuple(dict.fromkeys(line for line in (self.number, self.line) if line is not None))
+        return tuple(dict.fromkeys(filter(None, (self.number, self.line))))
+
+    @property
+    def sole(self) -> _User:
+        """The only contact beside the only message; nobody where there are more of either."""
+        return self.contacts[0] if len(self.contacts) == 1 and _is_lone_message(self.value) else _User()
 
     def user(self, node: Node, naming: _Naming) -> _User:
-        """The user that an element names; a missing half is added by the contact that equals the other one."""
-        user = _user(node, naming)
+        """The user that an element names, completed."""
+        return self.completed(_user(node, naming))
+
+    def completed(self, user: _User) -> _User:
+        """The user with the half that is missing, if a contact equals the other one."""
         if user.address is None or user.ties:
             return user
-        contact = self.contacts.get(user.address, user)
+        contact = self.halves.get(user.address, user)
         return contact if contact.ties else user
 
 
@@ -243,8 +251,8 @@ def _scope(account: str, entry: Node, change: Node) -> _Scope:
         number_id=number_id or "",
         line=Address(f"{_NAME}:{number_id}") if number_id else number,
         number=number,
-        contacts=_by_half(contacts),
-        sole=contacts[0] if len(contacts) == 1 and _is_lone_message(value) else _User(),
+        halves=_by_half(contacts),
+        contacts=contacts,
         provider_ids=_present({"waba_id": entry.text("id"), "phone_number_id": number_id}),
     )
 
@@ -262,9 +270,13 @@ def _is_lone_message(value: Node) -> bool:
 
 
 def _user(node: Node, naming: _Naming) -> _User:
-    phones = (_phone(node.text(key)) for key in naming.phones)
-    ids = (_user_id(node.text(key)) for key in (*naming.ids, *naming.phones))
-    return _User(next(filter(None, phones), None), next(filter(None, ids), None))
+    phone = user_id = None
+    for key in naming.ids:
+        user_id = user_id or _user_id(node.text(key))
+    for key in naming.phones:
+        text = node.text(key)
+        phone, user_id = phone or _phone(text), user_id or _user_id(text)
+    return _User(phone, user_id)
 
 
 def _phone(text: str | None) -> Address | None:
@@ -279,7 +291,7 @@ def _user_id(text: str | None) -> Address | None:
 
 
 def _ids(node: Node, keys: tuple[str, ...]) -> dict[str, str]:
-    return _present({key: node.text(key) for key in keys})
+    return {key: text for key in keys if (text := node.text(key)) is not None}
 
 
 def _present(ids: Mapping[str, str | None]) -> dict[str, str]:
@@ -304,7 +316,8 @@ def _change(scope: _Scope) -> list[Parsed]:
     if scope.field in _NOTICES or scope.field.startswith(_NOTICE_FAMILIES):
         return [_attempt(_notice, scope, scope.change)]
     arrays = _ARRAYS if scope.field in _UPDATES else {}
-    parsed = [_attempt(read, scope, node) for key, read in arrays.items() for node in scope.value.items(key)]
+    value = scope.value
+    parsed = [_attempt(arrays[key], scope, node) for key in value.among(arrays) for node in value.items(key)]
     return parsed or [_attempt(_unknown_change, scope, scope.change)]
 
 
@@ -362,7 +375,7 @@ def _sender(scope: _Scope, node: Node) -> tuple[_User, _Ties]:
     if node.text("type") == "system":
         system = node.get("system")
         return _changed(sender, scope.user(system, _SUBJECT), system.text("type"))
-    if _SENDER.found(node) is None:
+    if sender.address is None and _SENDER.found(node) is None:
         # Who shares a phone number on request stands in `contacts` only (business-scoped-user-ids).
         sender = scope.sole
     return sender, sender.ties
@@ -461,9 +474,9 @@ def _content(node: Node, kind: str, member: Node) -> Any:
     """The message's own object, unless the normalised fields tell it whole; else what stands beside it."""
     if kind not in _WITHHELD and member.value is not None and not _is_whole(kind, member):
         return member.value
-    beside = {key: node.get(key).value for key in _BESIDE if node.get(key)}
+    beside = {key: member.value for key in node.among(_BESIDE) if (member := node.get(key))}
     context = node.get("context")
-    if any(key not in _ANSWERED for key, _ in context.members()):  # referred_product, forwarded
+    if context.is_object and not _ANSWERED.issuperset(context.value):  # referred_product, forwarded
         beside["context"] = context.value
     return beside or None
 
@@ -494,17 +507,19 @@ def _report(scope: _Scope, node: Node) -> Event:
     message_id, word = node.require_text("id"), node.require_text("status")
     group = _reported_group(node)
     naming = _RECIPIENT if group is None else _participant_naming(node, group)
-    recipient, user, named = _user(node, naming), scope.user(node, naming), naming.found(node)
-    if group is not None and named is not None and recipient.address is None:
+    recipient = _user(node, naming)
+    unreadable = naming.found(node) if recipient.address is None else None
+    if group is not None and unreadable is not None:
         # Without a recipient it would settle the message for everybody.
         raise ParseError(node.get(naming.phones[0]).path, "no readable participant")
+    user = scope.completed(recipient)
     body = _report_body(scope, node, word, user.address)
     # The recipient as this element has it: contacts may be others when a batch is regrouped for a retry.
-    fact: tuple[str, ...] = (message_id, word, recipient.address or named or "")
+    fact: tuple[str, ...] = (message_id, word, recipient.address or unreadable or "")
     if isinstance(body, Unrecognised):
         fact = (*fact, node.require_text("type"), content_hash(node.canonical()))
     evidence = _message_evidence(scope, node, user, group, user.ties)
-    if group is None and named is not None and recipient.address is None:
+    if group is None and unreadable is not None:
         evidence = msgspec.structs.replace(evidence, kind="unknown")  # it may be the id of a group
     return _event(scope, node, "statuses", body, fact, evidence=evidence, ids=_report_ids(node, group))
 
@@ -851,8 +866,8 @@ def _registered_scope(account: str, response: Node, request: Node) -> _Scope:
         number_id=number_id or "",
         line=Address(f"{_NAME}:{number_id}") if number_id else None,
         number=None,
-        contacts={},
-        sole=_User(),
+        halves={},
+        contacts=[],
         provider_ids=_present({"phone_number_id": number_id}),
     )
 
