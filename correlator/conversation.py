@@ -91,6 +91,13 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True):
         members = self.members
         return tuple(sorted(members.difference(self.lines))) if members else None
 
+    @cached_property
+    def named(self) -> frozenset[Address]:
+        """Every address of somebody else that was ever in it, in any form."""
+        roster, same = self.roster, self.same
+        named = {*(self.parts or ()), *(roster.listed or ()), *roster.deltas, *same, *same.values()}
+        return frozenset(named.difference(self.lines))
+
     @property
     def fully_known(self) -> bool:
         """Whether `people` is everybody."""

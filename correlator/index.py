@@ -68,18 +68,23 @@ def terms(record: Record | None) -> set[str]:
     """What a conversation can be looked up by, apart from the ids of its messages."""
     if not isinstance(record, Conversation):
         return set()
-    roster, same = record.roster, record.same
-    named = {*(record.parts or ()), *(roster.listed or ()), *roster.deltas, *same, *same.values()}
-    found = {address_term(address) for address in named.difference(record.lines)}
+    found = {address_term(address) for address in record.named}
     return found if record.group is None else found | {group_term(record.account, record.group)}
 
 
 def index_changes(keyspace: Keyspace, writes: Mapping[Name, Write]) -> Iterator[IndexChange]:
     """What has to become of the index with these records."""
     for name, write in writes.items():
-        if write.before is write.after:
+        if not isinstance(write.after, Conversation) or _is_alike(write.before, write.after):
             continue
         before, after = terms(write.before), terms(write.after)
         for term in sorted(before ^ after):
             key, prefix = keyspace.index(term)
             yield IndexChange(key, prefix + key_bytes(ConversationKey(name.key)), term in after)
+
+
+def _is_alike(before: Record | None, after: Conversation) -> bool:
+    """Whether nothing has changed by which a conversation is looked up."""
+    if before is after:
+        return True
+    return isinstance(before, Conversation) and (before.named, before.group) == (after.named, after.group)

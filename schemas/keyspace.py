@@ -155,7 +155,8 @@ class Keyspace:
         bucket = int.from_bytes(digest[:2], "big") >> (16 - _DEDUPE_BUCKET_BITS)
         days = 1 << max(0, -(-window_seconds // _DAY_SECONDS) - 1).bit_length()
         generation = seconds // (days * _DAY_SECONDS)
-        return [f"{self.prefix}:dd:{days}:{generation + step}:{bucket:x}" for step in (0, -1, 1)]
+        stem = f"{self.prefix}:dd:{days}:"
+        return [f"{stem}{at}:{bucket:x}" for at in (generation, generation - 1, generation + 1)]
 
     @staticmethod
     def dedupe_field(digest: bytes) -> bytes:
