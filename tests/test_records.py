@@ -4,7 +4,7 @@ import pytest
 
 from correlator.circles import Circle
 from correlator.conversation import Conversation, absorb, identified
-from correlator.index import address_term, group_term, index_changes, message_term, record_key, terms
+from correlator.index import address_term, group_term, index_changes, message_term, record_key, record_name, terms
 from correlator.reading import KINDS
 from correlator.records import MissingRecords, Name, Record, Records, Write, decode, encode
 from correlator.rollup import Rollup
@@ -142,6 +142,14 @@ def test_each_kind_of_record_has_keys_of_its_own(kind: type[Record]) -> None:
 
     assert len(keys) == len(KINDS)
     assert record_key(KEYS, Name(kind.__name__, "x")).startswith("partyline:{demo}:")
+    assert record_name(KEYS, record_key(KEYS, Name(kind.__name__, "x"))) == Name(kind.__name__, "x")
+
+
+def test_what_is_no_record_has_no_name() -> None:
+    """Streams, counters and look-ups stand beside the records, and so do other namespaces."""
+    strangers = [KEYS.captures, KEYS.cursor, KEYS.sequence("cv_x"), KEYS.index("a")[0], Keyspace("demo2").account("x")]
+
+    assert [record_name(KEYS, key) for key in strangers] == [None] * len(strangers)
 
 
 # --- what they can be found by ---

@@ -113,6 +113,18 @@ async def test_a_rebuilt_namespace_equals_the_original(site: Site, namespace: st
     assert await kept(target) == await kept(site)
 
 
+async def test_a_rebuild_that_holds_little_in_memory_comes_to_the_same(
+    site: Site, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in memory is only what lies in the scratch file as well."""
+    monkeypatch.setattr("correlator.rebuild._HOT", 20)
+    target = site_of(site.redis, f"{namespace}-2", keys_of=namespace)
+    await rebuild(target, log(site), Pace(), Tally())
+
+    assert [same(event) for event in await events(target)] == [same(event) for event in await events(site)]
+    assert await kept(target) == await kept(site)
+
+
 async def test_a_rebuild_goes_on_where_it_ended(site: Site, namespace: str) -> None:
     """Cut off after some batches and run again, it comes to the same."""
     target = site_of(site.redis, f"{namespace}-2", keys_of=namespace)
@@ -126,6 +138,7 @@ async def test_a_rebuild_goes_on_where_it_ended(site: Site, namespace: str) -> N
     await rebuild(target, some(COUNT), Pace(), Tally())
 
     assert [same(event) for event in await events(target)] == [same(event) for event in await events(site)]
+    assert await kept(target) == await kept(site)
 
 
 async def test_a_state_and_the_log_after_it_rebuild_a_namespace(redis: Redis, namespace: str) -> None:
