@@ -79,11 +79,13 @@ async def leased(redis: Redis, keyspace: Keyspace, seconds: float = LEASE_SECOND
             f"the lease of namespace {keyspace.namespace} was not handed over within {PATIENCE_SECONDS:g} s:"
             " another command has it, or a pipeline of an older version; stop that, and try again"
         ) from None
-    renewing = asyncio.ensure_future(_renewing(lease, seconds / 4))
+    done = asyncio.Event()
+    renewing = asyncio.ensure_future(_renewing(lease, seconds / 4, done))
     try:
         yield lease
     finally:
-        renewing.cancel()
+        # Told, not cancelled: a command that is cancelled under way costs its connection, and may swallow being so.
+        done.set()
         await asyncio.wait([renewing])
         with suppress(StoreError):  # it runs out by itself, and another error may be on its way
             await lease.give_up()
@@ -96,9 +98,11 @@ async def _asking(lease: Lease) -> None:
         taken = await lease.ask()
 
 
-async def _renewing(lease: Lease, seconds: float) -> None:
+async def _renewing(lease: Lease, seconds: float, done: asyncio.Event) -> None:
     held = True
-    while held:
-        await asyncio.sleep(seconds)
-        with suppress(StoreError):  # the next attempt may do; whoever commits has the token tell if it was too late
-            held = await lease.renew()
+    while held and not done.is_set():
+        try:
+            await asyncio.wait_for(done.wait(), seconds)
+        except TimeoutError:
+            with suppress(StoreError):  # the next attempt may do; whoever commits has the token tell if it was too late
+                held = await lease.renew()

@@ -22,6 +22,10 @@ from schemas.ids import fingerprint
 from schemas.keyspace import LAYOUT
 
 _SCAN = 1000
+#: As much as a socket takes in one go: it is sent before the next batch is worked out, and Redis works meanwhile.
+_BATCH = 64
+#: Of the event loop, until a batch is sent: its task begins, has a connection, and its bytes go out.
+_TURNS = 3
 
 
 async def rebuild(target: Site, entries: AsyncIterator[LogEntry], pace: Pace, tally: Tally) -> None:
@@ -37,7 +41,7 @@ async def rebuild(target: Site, entries: AsyncIterator[LogEntry], pace: Pace, ta
             if cursor:
                 await _recall(target, working)
             async with _writing(target.store(), lease, cursor, tally) as writing:
-                async for batch in batches(_after(entries, cursor), pace):
+                async for batch in batches(_after(entries, cursor), pace, _BATCH):
                     readable = [again(entry) for entry in batch]
                     await writing.begin(readable, working.fold(readable))
                     pace.progress(tally)
@@ -61,7 +65,8 @@ class _Writing:
         self._entries = entries
         self._task = asyncio.create_task(self._store.write(commits, self._lease.token, self._cursor))
         self._cursor = entries[-1].position
-        await asyncio.sleep(0)  # for it to be sent before the next batch is worked out
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         """Wait for the batch under way, and count what became of it. Raises what its writing raised."""

@@ -224,9 +224,9 @@ def place(position: str) -> tuple[int, int]:
     return int(milliseconds or 0), int(counter or 0)
 
 
-async def batches(entries: AsyncIterator[LogEntry], pace: Pace) -> AsyncIterator[list[LogEntry]]:
+async def batches(entries: AsyncIterator[LogEntry], pace: Pace, most: int = _BATCH) -> AsyncIterator[list[LogEntry]]:
     """Entries some at a time, at a pace; ends between two of them when asked to stop."""
-    size = _BATCH if pace.rate is None else max(1, min(_BATCH, int(pace.rate / 4)))
+    size = most if pace.rate is None else max(1, min(most, int(pace.rate / 4)))
     began, done = asyncio.get_running_loop().time(), 0
     batch: list[LogEntry] = []
     async for entry in entries:
