@@ -30,7 +30,17 @@ class Scope:
     No other setting enters a key, so adding a line or rotating a credential moves no conversation.
     """
 
-    __slots__ = ("_id_key", "_whole_account", "account", "namespace", "path", "provider")
+    __slots__ = (
+        "_audiences",
+        "_conversations",
+        "_id_key",
+        "_users",
+        "_whole_account",
+        "account",
+        "namespace",
+        "path",
+        "provider",
+    )
 
     def __init__(self, id_key: bytes, namespace: str, provider: str, account: str) -> None:
         self._id_key = hash_key(id_key)
@@ -39,7 +49,14 @@ class Scope:
         self.account = account
         #: The account as one word: `telnyx/main-telnyx`.
         self.path = f"{provider}/{account}"
-        self._whole_account = ConversationKey("ac_" + self.derive("ac", provider, account))
+        # What all keys of one sort begin with is hashed once.
+        self._conversations = self._begin("cv", namespace, provider, account)
+        self._users = self._begin("ad", namespace, provider, account)
+        self._audiences = self._begin("au", namespace)
+        self._whole_account = ConversationKey("ac_" + _derive(self._begin("ac", namespace, provider, account), ()))
+
+    def _begin(self, *parts: str) -> "blake2b":
+        return blake2b(_framed(parts), digest_size=16, key=self._id_key)
 
     def of(self, path: str) -> "Scope":
         """The scope of another account of the namespace, by its `path`."""
@@ -47,7 +64,7 @@ class Scope:
 
     def conversation(self, kind: str, parts: Iterable[str]) -> ConversationKey:
         """The key of the conversation that `kind` and `parts` identify, as `Identity` holds them."""
-        return _conversation(self, kind, tuple(parts))
+        return ConversationKey(_CONVERSATION + _derive(self._conversations, (kind, *parts)))
 
     def whole_account(self) -> ConversationKey:
         """The subject of events that concern the account as a whole."""
@@ -55,36 +72,22 @@ class Scope:
 
     def user(self, address: str) -> str:
         """What an address of this account is known by in key names, which hold no address themselves."""
-        return _user(self, address)
+        return "ad_" + _derive(self._users, (address,))
 
     def audience(self, people: Iterable[str]) -> Audience:
         """The same for the same people at any provider and account of the namespace."""
-        return _audience(self, tuple(sorted(people)))
-
-    def derive(self, tag: str, *parts: str) -> str:
-        """The keyed hash of a tag, the namespace and parts, as text without its prefix."""
-        encoded = [part.encode() for part in (tag, self.namespace, *parts)]
-        message = b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
-        return base32(blake2b(message, digest_size=16, key=self._id_key).digest())
+        return Audience("au_" + _derive(self._audiences, tuple(sorted(people))))
 
 
-# Most facts belong to a conversation that another fact of today belonged to, and each asks for its keys several times.
-_REMEMBERED = 16384
+@lru_cache(maxsize=16384)  # most facts belong to a conversation that another fact of today belonged to
+def _derive(begun: "blake2b", parts: tuple[str, ...]) -> str:
+    state = begun.copy()
+    state.update(_framed(parts))
+    return base32(state.digest())
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _conversation(scope: Scope, kind: str, parts: tuple[str, ...]) -> ConversationKey:
-    return ConversationKey(_CONVERSATION + scope.derive("cv", scope.provider, scope.account, kind, *parts))
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _user(scope: Scope, address: str) -> str:
-    return "ad_" + scope.derive("ad", scope.provider, scope.account, address)
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _audience(scope: Scope, people: tuple[str, ...]) -> Audience:
-    return Audience("au_" + scope.derive("au", *people))
+def _framed(parts: Iterable[str]) -> bytes:
+    return b"".join([len(part).to_bytes(4, "big") + part for part in map(str.encode, parts)])
 
 
 def hash_key(id_key: bytes) -> bytes:
