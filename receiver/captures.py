@@ -70,6 +70,11 @@ class CaptureLog:
             if len(found) < count:
                 return
 
+    async def length(self) -> int:
+        """How many entries it has. Raises StoreError."""
+        length: int = await answer(self._redis.xlen(self._keys.captures))
+        return length
+
     async def trim_captures(self, before_milliseconds: int, max_bytes: int) -> int:
         """Remove captures older than a Unix time or beyond a size, never one that is not committed yet."""
         return await self._trim(self._keys.captures, f"{before_milliseconds}-0", max_bytes, self._keys.cursor)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import uvloop
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from receiver import log
@@ -19,7 +20,8 @@ _T = TypeVar("_T")
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """Do it; what parsers may have to say about a capture goes to stderr, never between the lines of an answer."""
     log.configure(level=logging.ERROR)
-    return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 @contextmanager

@@ -134,9 +134,7 @@ async def _counted(source: "_Source", wanted: Wanted) -> int | None:
     """How many captures are meant, said and asked about; None: stdin, which cannot be read twice."""
     if wanted.file == "-":
         return None
-    total = 0
-    async for _ in source.entries():
-        total += 1
+    total = await source.count()
     err.print(f"{total:,} capture(s) are meant.")
     if total > _ASK_ABOVE and not wanted.yes:
         if not sys.stdin.isatty():
@@ -154,6 +152,17 @@ class _Source:
         self._wanted = wanted
         #: Lines of the archive that cannot be read.
         self.damaged = 0
+
+    async def count(self) -> int:
+        """How many are taken; those of a whole log are not read for that."""
+        limit = self._wanted.limit
+        if self._wanted.file is None and self._selection == Selection() and not self._wanted.after:
+            length = await CaptureLog(self._where.redis, self._where.keyspace).length()
+            return length if limit is None else min(length, limit)
+        count = 0
+        async for _ in self.entries():
+            count += 1
+        return count
 
     async def entries(self) -> AsyncIterator[LogEntry]:
         """Each that is taken, in order."""
