@@ -121,6 +121,17 @@ def test_what_is_asked_for_in_one_go_may_be_any_number() -> None:
         assert len(mapping) == 0
 
 
+def test_what_was_never_there_is_seldom_asked_for() -> None:
+    """No name that is there is missed; one that is not costs no question to the file, but for one in some thousands."""
+    with scratch() as file:
+        kept = file.mapping()
+        kept.update({b"%d" % number: b"" for number in range(20_000)})
+        list(kept)  # everything is in the file
+
+        assert all(b"%d" % number in kept for number in range(20_000))
+        assert sum(b"%d" % number in kept._perhaps for number in range(20_000, 40_000)) < 20
+
+
 def test_what_was_never_there_is_a_key_error() -> None:
     """As a dict says it."""
     with scratch() as file:
