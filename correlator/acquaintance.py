@@ -12,7 +12,7 @@ from correlator.circles import Account, Circle, Doubtful, Order, Sight, Tied
 from correlator.classes import PointerClasses
 from correlator.clusters import Clusters
 from correlator.conversation import Conversation, identified
-from correlator.identity import BY_REPORT, BY_SEND, BY_SETTING, Decision, decide, identity_key, kind_of
+from correlator.identity import BY_REPORT, BY_SEND, BY_SETTING, Decision, decide, identity_key, kind_of, provisional_key
 from correlator.pointers import Claim
 from correlator.records import Records
 from correlator.users import reading
@@ -38,7 +38,9 @@ class Acquaintance:
         if ends is None or circle is None:
             return decide(scope, event_id, evidence)
         in_doubt = order >= circles.users_of(circle.ties).doubted(ends[1])
-        return decide(scope, event_id, evidence, in_doubt=in_doubt)
+        decision = decide(scope, event_id, evidence, in_doubt=in_doubt)
+        spared = circles.is_spared(circle, ends[1], order)
+        return msgspec.structs.replace(decision, spared=True) if spared else decision
 
     def meet(self, scope: Scope, identity: Identity, lines: Iterable[Address], order: Order) -> None:
         """Note a direct conversation that a fact decided; its record is there."""
@@ -50,16 +52,21 @@ class Acquaintance:
             self._keep(scope, circle, circles.with_sight(circle, _sight(scope, identity, ends, order)))
 
     def doubt(self, scope: Scope, evidence: Evidence, decision: Decision, order: Order) -> None:
-        """Note a fact that would have decided its conversation (or a setting for it), were its phone not in doubt."""
+        """Note a fact that would have decided its conversation (or a setting for it), were its phone not in doubt.
+
+        Or one that has, only since a person spared it.
+        """
         identity = evidence.identity or evidence.fallback
         ends = reading(identity, evidence.lines)
         circle = None if ends is None else self._circle(scope, ends[1])
-        if identity is None or ends is None or circle is None or decision.anchor is None:
+        anchor = decision.pointers[0] if decision.pointers else decision.anchor
+        if identity is None or ends is None or circle is None or anchor is None:
             return
         rank = BY_SEND if evidence.registered else BY_REPORT if evidence.identity else BY_SETTING
         sight = _sight(scope, identity, ends, order)
-        fact = Doubtful(sight, identity.kind, identity.parts, decision.anchor, rank)
-        self._records.set(scope.user(circle.root), circles.with_doubtful(circle, fact))
+        fact = Doubtful(sight, identity.kind, identity.parts, anchor, rank)
+        noted = circles.with_spared(circle, fact) if decision.spared else circles.with_doubtful(circle, fact)
+        self._records.set(scope.user(circle.root), noted)
 
     def lines(self, scope: Scope) -> tuple[Address, ...]:
         """Every line of an account that any fact ever named."""
@@ -130,8 +137,10 @@ class Acquaintance:
             return
         settled = circles.settle(after)
         self._records.set(scope.user(after.root), settled.circle)
+        for fact in settled.held:
+            self._hold(scope, fact)
         for fact in settled.freed:
-            self._free(scope, fact)
+            self._free(scope, fact, spared=fact in settled.circle.spared)
         changed = set[ConversationKey]()
         for key, others in settled.edges.items():
             users = frozenset(self._clusters.known(key).users)
@@ -143,13 +152,20 @@ class Acquaintance:
             self._records.set(key, msgspec.structs.replace(known, ties=settled.ties[key]))
         self._clusters.settle(changed)
 
-    def _free(self, scope: Scope, fact: Doubtful) -> None:
+    def _hold(self, scope: Scope, fact: Doubtful) -> None:
+        """What spared a fact was taken back: it decides nothing."""
+        kind = kind_of(Identity(fact.kind, fact.parts))
+        claim = Claim(fact.rank, kind, fact.sight.key, spared=True)
+        root = self._classes.unclaim(fact.anchor, claim, (provisional_key(scope, fact.anchor, kind), kind))
+        self._classes.send_on(scope, root, undone=True)
+
+    def _free(self, scope: Scope, fact: Doubtful, *, spared: bool) -> None:
         """A doubt has ended: the fact decides its conversation after all."""
         identity = Identity(fact.kind, fact.parts)
         if not self._clusters.is_heard_of(fact.sight.key):
             opened = identified(identity, scope.path, (fact.sight.line,))
             self._classes.begin(scope, fact.sight.key, opened)
-        root = self._classes.claim(fact.anchor, Claim(fact.rank, kind_of(identity), fact.sight.key))
+        root = self._classes.claim(fact.anchor, Claim(fact.rank, kind_of(identity), fact.sight.key, spared))
         self._classes.send_on(scope, root)
 
 

@@ -46,7 +46,7 @@ class Sight(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 
 class Doubtful(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """A fact that would decide its conversation, were its phone not in doubt: what it would decide, and its class."""
+    """A fact whose phone is in doubt, or was but for what a person said: what it would decide, and its class."""
 
     sight: Sight
     kind: IdentityKind
@@ -65,7 +65,10 @@ class Circle(Record, frozen=True, omit_defaults=True):
     members: tuple[Address, ...] = ()
     ties: tuple[Tied, ...] = ()
     sights: tuple[Sight, ...] = ()
+    #: Those that decide nothing, as their phone is in doubt.
     doubtful: tuple[Doubtful, ...] = ()
+    #: Those that do decide, but only since a person has tied users: in doubt again should that be taken back.
+    spared: tuple[Doubtful, ...] = ()
 
     @property
     def expires(self) -> bool:
@@ -100,13 +103,16 @@ class Account(Record, frozen=True, omit_defaults=True):
 
 
 class Settled(NamedTuple):
-    """What follows from a circle: which keys are one conversation with which, and which facts doubt lets go."""
+    """What follows from a circle: which keys are one conversation with which, and whom doubt lets go or has again."""
 
     circle: Circle
     edges: Mapping[ConversationKey, frozenset[ConversationKey]]
     #: What makes each key's contact and others one user.
     ties: Mapping[ConversationKey, tuple[tuple[Address, Address], ...]]
+    #: Facts that decide their conversation from here on, those that a person spares among them.
     freed: tuple[Doubtful, ...]
+    #: Facts that no longer do.
+    held: tuple[Doubtful, ...]
 
 
 @lru_cache(maxsize=4096)
@@ -123,7 +129,19 @@ def joined(circles: Iterable[Circle]) -> Circle:
         ties=tuple(sorted(tied for circle in every for tied in circle.ties)),
         sights=tuple(sorted(sight for circle in every for sight in circle.sights)),
         doubtful=tuple(sorted(fact for circle in every for fact in circle.doubtful)),
+        spared=tuple(sorted(fact for circle in every for fact in circle.spared)),
     )
+
+
+def is_spared(circle: Circle, contact: Address, order: Order) -> bool:
+    """Whether a contact's phone is in doubt at that place in the log, but for what a person said."""
+    if not any(tied.personal for tied in circle.ties):
+        return False
+    return users_of(circle.ties).doubted(contact) > order >= _without_persons(circle).doubted(contact)
+
+
+def _without_persons(circle: Circle) -> Users:
+    return users_of(tuple(tied for tied in circle.ties if not tied.personal))
 
 
 def with_tie(circle: Circle, tied: Tied) -> Circle:
@@ -148,20 +166,33 @@ def with_sight(circle: Circle, sight: Sight) -> Circle:
 
 def with_doubtful(circle: Circle, fact: Doubtful) -> Circle:
     """The circle with one more fact that waits for a doubt to end; those of over a month ago are let go."""
-    kept = {known for known in circle.doubtful if known.sight.order > fact.sight.order - _MONTH}
-    return msgspec.structs.replace(circle, doubtful=tuple(sorted({*kept, fact})))
+    return msgspec.structs.replace(circle, doubtful=_with(circle.doubtful, fact))
+
+
+def with_spared(circle: Circle, fact: Doubtful) -> Circle:
+    """The circle with one more fact that a person spares; those of over a month ago are not held any more."""
+    return msgspec.structs.replace(circle, spared=_with(circle.spared, fact))
+
+
+def _with(facts: tuple[Doubtful, ...], fact: Doubtful) -> tuple[Doubtful, ...]:
+    kept = {known for known in facts if known.sight.order > fact.sight.order - _MONTH}
+    return tuple(sorted({*kept, fact}))
 
 
 def settle(circle: Circle) -> Settled:
     """Apply the rules to a circle."""
-    users = users_of(circle.ties)
-    freed = tuple(fact for fact in circle.doubtful if fact.sight.order < users.doubted(fact.sight.contact))
-    if freed:
-        kept = tuple(fact for fact in circle.doubtful if fact not in freed)
-        circle = msgspec.structs.replace(circle, doubtful=kept)
-        for fact in freed:
-            circle = with_sight(circle, fact.sight)
-    return Settled(circle, _edges(circle, users), _ties(circle, users), freed)
+    users, proven = users_of(circle.ties), _without_persons(circle)
+    every = tuple(sorted({*circle.doubtful, *circle.spared}))
+    doubtful = tuple(fact for fact in every if fact.sight.order >= users.doubted(fact.sight.contact))
+    deciding = tuple(fact for fact in every if fact not in doubtful)
+    spared = tuple(fact for fact in deciding if fact.sight.order >= proven.doubted(fact.sight.contact))
+    held = tuple(fact for fact in doubtful if fact not in circle.doubtful)
+    # What one fact no longer claims, another may: where any is held, all that decide say so again.
+    freed = tuple(fact for fact in deciding if held or fact not in spared or fact not in circle.spared)
+    circle = msgspec.structs.replace(circle, doubtful=doubtful, spared=spared)
+    for fact in freed:
+        circle = with_sight(circle, fact.sight)
+    return Settled(circle, _edges(circle, users), _ties(circle, users), freed, held)
 
 
 def _ties(circle: Circle, users: Users) -> dict[ConversationKey, tuple[tuple[Address, Address], ...]]:

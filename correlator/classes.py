@@ -64,6 +64,12 @@ class PointerClasses:
         self._records.set(root, self._known(root).with_claim(claim))
         return root
 
+    def unclaim(self, pointer: ConversationKey, claim: Claim, wanted: tuple[ConversationKey, Kind]) -> ConversationKey:
+        """Take a claim back from the class of a pointer, and have the fact want another key instead; the root."""
+        root = self.root(pointer)
+        self._records.set(root, self._known(root).without_claim(claim, wanted))
+        return root
+
     def _known(self, root: ConversationKey) -> PointerClass:
         known = self._records.find(PointerClass, root)
         return PointerClass(members=(root,)) if known is None else known

@@ -138,6 +138,7 @@ class Erasure(msgspec.Struct, frozen=True):
             ties=tuple(tied for tied in record.ties if self.addresses.isdisjoint({tied.one, tied.other})),
             sights=tuple(sight for sight in record.sights if sight.contact not in self.addresses),
             doubtful=tuple(fact for fact in record.doubtful if fact.sight.contact not in self.addresses),
+            spared=tuple(fact for fact in record.spared if fact.sight.contact not in self.addresses),
         )
 
     # --- parts of them ---

@@ -22,11 +22,12 @@ what rule 5 says.
 5. **Recycled phones.** From the fact on that shows a phone with a second user id, tied to the first by no tie between
    ids, the phone is in doubt: it links nothing further, and facts that know their user by that phone alone have
    no identity (they are direct, and pointers may serve them). What had merged stays. Which of the two ids came first is
-   the one thing that arrival decides.
+   the one thing that arrival decides. A person's tie of the two ends the doubt; taken back, the doubt is there again,
+   also for what came before and meanwhile.
 6. **Links** of a person merge nodes, across accounts too, but not direct with group: such a link is refused, and so
-   is one of a key that nothing ever had. A link between a provisional conversation and an identity is its strongest
-   claim; between two provisional ones it makes them one class, within an account. Ties of addresses count like those
-   that facts show. Undone, a link is as if it had never been.
+   is one of a key that nothing ever had, be it only while a tie held. A link between a provisional conversation and an
+   identity is its strongest claim; between two provisional ones it makes them one class, within an account. Ties of
+   addresses count like those that facts show. Undone, a link is as if it had never been.
 """
 
 from collections import defaultdict
@@ -78,6 +79,8 @@ class Decision(msgspec.Struct, frozen=True):
     anchor: ConversationKey | None = None
     #: The key of what it belongs to while nothing better is known.
     fallback: ConversationKey | None = None
+    #: Its phone would be in doubt, had not a person tied users.
+    spared: bool = False
 
 
 def decide(scope: Scope, event_id: EventId, evidence: Evidence, *, in_doubt: bool = False) -> Decision:
@@ -190,7 +193,7 @@ def resolve(history: Sequence[Entry]) -> Resolution:
         for at, entry in entries
         if isinstance(entry, Fact)
     ]
-    board = _Board(findings)
+    board = _Board(findings, _once_decided(history))
     board.merge_users(findings, accounts)
     refused = tuple(entry for _, entry in entries if isinstance(entry, Link) and not board.link(entry))
     survivors = board.survivors({decision.key for _, _, decision in findings})
@@ -218,6 +221,22 @@ def _in_force(history: Sequence[Entry]) -> list[tuple[int, Fact | Link | Tied]]:
         else:
             first.setdefault(entry, at)
     return [(at, entry) for entry, at in first.items()]
+
+
+def _once_decided(history: Sequence[Entry]) -> dict[ConversationKey, Identity]:
+    """The identities that facts decided for as long as a tie held that a person took back: keys that something had."""
+    if not any(isinstance(entry, Unlink) and isinstance(entry.link, Tied) for entry in history):
+        return {}
+    found: dict[ConversationKey, Identity] = {}
+    for end in range(len(history)):
+        entries = _in_force(history[:end])
+        accounts = _accounts(entries)
+        facts = [(at, entry) for at, entry in entries if isinstance(entry, Fact)]
+        for at, fact in facts:
+            identity = _deciding(fact.evidence)
+            if identity is not None and at < _doubted_at(accounts[_account(fact.scope)], fact.evidence):
+                found[identity_key(fact.scope, identity)] = identity
+    return found
 
 
 # --- users (rules 4 and 5) --------------------------------------------------------------------------------
@@ -288,9 +307,10 @@ def _completed(scope: Scope, evidence: Evidence, lines: _Lines) -> dict[Identity
 class _Board:
     """Everything a history names, and what stands for what."""
 
-    def __init__(self, findings: Sequence[_Finding]) -> None:
+    def __init__(self, findings: Sequence[_Finding], decided: Mapping[ConversationKey, Identity]) -> None:
+        """`decided`: identities that are nodes, whatever the findings say."""
         #: Identities, each with its kind and strength.
-        self._nodes: dict[ConversationKey, tuple[Kind, int]] = {}
+        self._nodes = {key: (kind_of(identity), strength_of(identity)) for key, identity in decided.items()}
         self._merged: Classes[ConversationKey] = Classes(lambda key: (-self._nodes[key][1], key))
         #: Pointers, and events without any. A claim on one is a claim on its class.
         self._anchors: Classes[ConversationKey] = Classes()

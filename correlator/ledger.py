@@ -122,7 +122,7 @@ class Ledger:
         decision = self._users.decide(scope, event.id, evidence, fact.order)
         own = self._decided(fact, decision)
         root, is_news = self._join(event, decision, evidence)
-        if root is not None and _is_in_doubt(decision, evidence):
+        if root is not None and (decision.spared or _is_in_doubt(decision, evidence)):
             self._users.doubt(scope, evidence, decision, fact.order)
         body, rollup = self._sum_up(fact)
         if evidence.registered and evidence.sent is not None and evidence.sent.line is not None:

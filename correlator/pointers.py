@@ -23,6 +23,8 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
     rank: int
     kind: Kind
     key: ConversationKey | None
+    #: Only since a person has tied users (rule 5): apart from what others claim, so that it can be taken back alone.
+    spared: bool = False
 
 
 class PointerClass(Record, frozen=True, omit_defaults=True):
@@ -90,18 +92,19 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
         """The class with one more claim on it."""
         return self if claim in self.claims else msgspec.structs.replace(self, claims=_sorted((*self.claims, claim)))
 
-    def without_claim(self, claim: Claim) -> "PointerClass":
-        """The class with one claim less."""
-        return msgspec.structs.replace(self, claims=tuple(other for other in self.claims if other != claim))
+    def without_claim(self, claim: Claim, wanted: tuple[ConversationKey, Kind]) -> "PointerClass":
+        """The class with one claim less; the key that the fact wants instead, with its kind, is to be sent on."""
+        claims = tuple(other for other in self.claims if other != claim)
+        return msgspec.structs.replace(self, claims=claims, wanted=tuple(sorted({*self.wanted, wanted})))
 
 
 def claims_of(decision: Decision, kind: Kind | None, *, registered: bool) -> list[Claim]:
     """What one fact says by itself of the class of its pointers. `kind`: of the fallback, if it has one."""
     if not decision.provisional:
-        return [Claim(BY_SEND if registered else BY_REPORT, decision.kind, decision.key)]
+        return [Claim(BY_SEND if registered else BY_REPORT, decision.kind, decision.key, decision.spared)]
     claims = [] if decision.kind == "unknown" else [Claim(BY_HINT, decision.kind, None)]
     if decision.fallback is not None and kind is not None:
-        claims.append(Claim(BY_SETTING, kind, decision.fallback))
+        claims.append(Claim(BY_SETTING, kind, decision.fallback, decision.spared))
     return claims
 
 
@@ -128,4 +131,4 @@ def joined(classes: Iterable[PointerClass]) -> PointerClass:
 
 
 def _sorted(claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    return tuple(sorted(claims, key=lambda claim: (claim.rank, claim.kind, claim.key or "")))
+    return tuple(sorted(claims, key=lambda claim: (claim.rank, claim.kind, claim.key or "", claim.spared)))

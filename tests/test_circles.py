@@ -9,10 +9,12 @@ from correlator.circles import (
     Heeded,
     Sight,
     Tied,
+    is_spared,
     joined,
     settle,
     with_doubtful,
     with_sight,
+    with_spared,
     with_tie,
     without_tie,
 )
@@ -210,3 +212,48 @@ def test_what_waits_for_over_a_month_is_let_go() -> None:
     assert with_doubtful(known, day_30).doubtful == (first, day_30)
     assert with_doubtful(known, after_30).doubtful == (after_30,)
     assert with_doubtful(known, first) == known
+
+
+# --- what a person spares ---
+
+
+def test_a_persons_tie_spares_until_it_is_taken_back() -> None:
+    """Two ids said to be one user end the doubt of their phone; unsaid, what waited before waits again."""
+    phone = with_doubtful(circle(Tied(1, ANN, ANN_ID), Tied(5, ANN, BOB_ID)), fact(6))
+    said = settle(with_tie(phone, Tied(9, ANN_ID, BOB_ID, personal=True)))
+    unsaid = settle(without_tie(said.circle, ANN_ID, BOB_ID))
+
+    assert (said.freed, said.held) == ((fact(6),), ())
+    assert (said.circle.doubtful, said.circle.spared) == ((), (fact(6),))
+    assert (unsaid.freed, unsaid.held) == ((), (fact(6),))
+    assert (unsaid.circle.doubtful, unsaid.circle.spared) == ((fact(6),), ())
+
+
+def test_what_came_while_a_person_spared_it_is_in_doubt_afterwards() -> None:
+    """It decided its conversation when it came, and has to be known for the day on which the tie is taken back."""
+    said = circle(Tied(1, ANN, ANN_ID), Tied(5, ANN, BOB_ID), Tied(6, ANN_ID, BOB_ID, personal=True))
+
+    assert is_spared(said, ANN, 7)
+    assert not is_spared(said, ANN, 4)
+    assert settle(without_tie(with_spared(said, fact(7)), ANN_ID, BOB_ID)).held == (fact(7),)
+
+
+def test_a_fact_that_shows_what_a_person_said_needs_no_sparing() -> None:
+    """A provider ties the two ids as well: the fact decides for good, and is not remembered any longer."""
+    said = circle(Tied(1, ANN, ANN_ID), Tied(5, ANN, BOB_ID), Tied(6, ANN_ID, BOB_ID, personal=True))
+    shown = settle(with_tie(with_spared(said, fact(7)), Tied(9, ANN_ID, BOB_ID)))
+
+    assert shown.freed == (fact(7),)
+    assert (shown.circle.doubtful, shown.circle.spared) == ((), ())
+    assert settle(without_tie(shown.circle, ANN_ID, BOB_ID)).held == ()
+
+
+def test_where_one_fact_is_held_the_others_say_again_what_they_claim() -> None:
+    """Two facts may have made the same claim, and only one of them takes it back."""
+    ties = (Tied(1, ANN, ANN_ID), Tied(8, ANN, BOB_ID), Tied(5, ANN, CAT_ID, personal=True))
+    said = circle(*ties, Tied(9, ANN_ID, BOB_ID, personal=True), Tied(10, ANN_ID, CAT_ID, personal=True))
+    known = with_spared(with_spared(said, fact(7)), fact(11))
+    unsaid = settle(without_tie(known, ANN_ID, BOB_ID))
+
+    assert (unsaid.freed, unsaid.held) == ((fact(7),), (fact(11),))
+    assert unsaid.circle.doubtful == (fact(11),)

@@ -544,7 +544,7 @@ async def check_references(engine: Engine) -> None:
     for name in await engine.redis.keys(engine.keyspace.pointers("*")):
         known = msgspec.json.decode(await engine.redis.get(name))
         named = [key for key, _ in (*known.get("wanted", ()), *known.get("opened", ()))]
-        assert {*named, *(key for _, _, key in known.get("claims", ()) if key)} <= records.keys()
+        assert {*named, *(key for _, _, key, _ in known.get("claims", ()) if key)} <= records.keys()
 
 
 def test_anybody_can_be_forgotten_after_any_history() -> None:
