@@ -44,6 +44,23 @@ async def main():
 asyncio.run(main())
 """
 
+#: A rebuild that takes its time, as well.
+REBUILDING = """
+import asyncio, sys
+from receiver.captures import CaptureLog
+from receiver.redis_client import connect
+from receiver.rebuilding import rebuild
+from receiver.replay import Pace, Tally
+from tests.captured import site_of
+
+async def main():
+    redis, namespace = connect(sys.argv[1], 10.0), sys.argv[2]
+    target = site_of(redis, namespace + "-2", keys_of=namespace)
+    await rebuild(target, CaptureLog(redis, site_of(redis, namespace).keyspace).scan(), Pace(rate=1500), Tally())
+
+asyncio.run(main())
+"""
+
 COUNT = int(os.environ.get("PARTYLINE_REPLAYED", "3000"))
 
 
@@ -190,6 +207,35 @@ async def test_a_replay_killed_in_the_middle_is_run_again(site: Site, redis_url:
 
     assert left < reached < len(before)
     assert Counter(event["id"] for event in await events(site)) == Counter(event["id"] for event in before)
+
+
+async def test_a_rebuild_killed_again_and_again_comes_to_the_original(
+    site: Site, redis_url: str, namespace: str
+) -> None:
+    """Killed with -9 while one batch is on its way and the next is worked out, and run again each time."""
+    redis: Any = site.redis
+    target = site_of(redis, f"{namespace}-2", keys_of=namespace)
+    for _ in range(3):
+        begun = await redis.xlen(target.keyspace.events)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            REBUILDING,
+            redis_url,
+            namespace,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        await until_longer(target, begun + 300)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        await redis.delete(target.keyspace.lease)
+    reached = await redis.xlen(target.keyspace.events)
+    await rebuild(target, log(site), Pace(), Tally())
+
+    assert 900 <= reached < await redis.xlen(site.keyspace.events)
+    assert [same(event) for event in await events(target)] == [same(event) for event in await events(site)]
+    assert await kept(target) == await kept(site)
 
 
 async def until_longer(site: Site, length: int) -> None:
