@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deep check format bench lock clean
+.PHONY: help install run test test-deep check format documents release-documents bench lock clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 install: .venv/installed ## make .venv/ with the locked dependencies and the partyline command
 
@@ -26,6 +26,7 @@ test: install ## run the whole test suite against a real Redis it starts itself
 test-deep: install ## thousands of random histories, a thousand new groups under zombies, a million simulated callbacks
 	PARTYLINE_HYPOTHESIS=deep PARTYLINE_HISTORIES=5000 PARTYLINE_FIRST_GROUPS=1000 $(BIN)/python -m pytest -q --timeout=3600 \
 		tests/test_history.py tests/test_ledger.py tests/test_merging.py tests/test_first_callbacks.py
+	NPM_VALIDATORS=1 $(BIN)/python -m pytest -q tests/test_async_api.py
 	$(BIN)/python -m tests.simulation --callbacks 1000000 --seed 7
 
 check: install ## lint, formatting, strict types, import contracts
@@ -37,6 +38,12 @@ check: install ## lint, formatting, strict types, import contracts
 format: install ## bring the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+documents: install ## write schemas/documents/ anew from the code
+	$(BIN)/python -m receiver.documents
+
+release-documents: install ## the same, and promise them: from then on nothing in them may be taken away
+	$(BIN)/python -m receiver.documents --release
 
 bench: install ## measure against the floor (bare Starlette that only verifies), what growth costs, archives and replays
 	$(BIN)/python -m tests.bench

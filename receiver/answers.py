@@ -4,6 +4,7 @@ A problem says what is wrong and what to look at, with a stable `reason`; never 
 """
 
 from http import HTTPStatus
+from typing import NamedTuple
 
 import orjson
 from starlette.types import Send
@@ -14,6 +15,23 @@ RETRY_AFTER_SECONDS = 5
 PROBLEM = b"application/problem+json"
 
 Header = tuple[bytes, bytes]
+
+
+class Refusal(NamedTuple):
+    """Why a request is answered with a problem, where no error is raised for it."""
+
+    status: int
+    reason: str
+
+
+NOT_FOUND = Refusal(404, "not_found")
+METHOD_NOT_ALLOWED = Refusal(405, "method_not_allowed")
+#: What never became a request.
+MALFORMED_REQUEST = Refusal(400, "malformed_request")
+HEAD_TOO_SLOW = Refusal(408, "head_too_slow")
+HEAD_TOO_LARGE = Refusal(431, "head_too_large")
+#: A mistake of ours that nobody foresaw.
+UNFORESEEN = Refusal(503, PartylineError.reason)
 
 
 async def answer(send: Send, status: int, body: bytes, content_type: bytes, *more: Header) -> None:
@@ -46,7 +64,7 @@ async def answer_error(send: Send, error: PartylineError, *more: Header) -> None
     if isinstance(error, CallbackError):
         await answer_problem(send, error.status, error.reason, str(error), *more)
     else:
-        await answer_unavailable(send, error.reason if isinstance(error, StoreError) else "error")
+        await answer_unavailable(send, error.reason if isinstance(error, StoreError) else UNFORESEEN.reason)
 
 
 async def answer_unavailable(

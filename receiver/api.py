@@ -19,9 +19,19 @@ from starlette.types import Scope as Asgi
 
 from correlator.lookup import Lookup, Page
 from receiver import metrics
-from receiver.answers import Header, answer, answer_error, answer_problem, answer_unavailable
+from receiver.answers import (
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    UNFORESEEN,
+    Header,
+    answer,
+    answer_error,
+    answer_problem,
+    answer_unavailable,
+)
 from receiver.authentication import Caller, authorise, stored_headers, vouched, without_credentials
 from receiver.links import Tying, link_body, place_of, read_key, read_request
+from receiver.operations import by_path
 from receiver.queries import ById, Directory, Query, UnknownConversation, read_query
 from receiver.reception import Reception
 from receiver.registration import conversations, outbound, readable
@@ -80,13 +90,14 @@ class Api:
 
     def routes(self) -> list[Route]:
         """The resources, each at its path."""
-        resources: dict[str, dict[str, Handler]] = {
-            "/v1/outbound/{provider}/{account}": {"POST": self._register},
-            "/v1/links": {"POST": partial(self._link, undone=False), "DELETE": partial(self._link, undone=True)},
-            "/v1/conversations": {"GET": self._find},
-            "/v1/conversations/{key}": {"GET": self._show},
+        handlers: dict[str, Handler] = {
+            "register": self._register,
+            "link": partial(self._link, undone=False),
+            "unlink": partial(self._link, undone=True),
+            "find": self._find,
+            "show": self._show,
         }
-        return [Route(path, _Resource(path, methods, self._tokens)) for path, methods in resources.items()]
+        return [Route(path, _Resource(path, methods, self._tokens)) for path, methods in by_path(handlers).items()]
 
     # --- sends of ours ---
 
@@ -204,7 +215,7 @@ class _Resource:
             await _answer_error(send, error)
         except Exception:
             log.exception("a request failed in a way nobody foresaw", path=self._path)
-            outcome, identifier = "error", None
+            outcome, identifier = UNFORESEEN.reason, None
             await answer_unavailable(send, outcome, _UNAVAILABLE)
         milliseconds = round((time.perf_counter() - began) * 1000, 2)
         log.info("api", path=self._path, method=method, outcome=outcome, capture=identifier, milliseconds=milliseconds)
@@ -212,13 +223,13 @@ class _Resource:
     async def _answer(self, scope: Asgi, receive: Receive, send: Send) -> tuple[str, CaptureId | None]:
         """The outcome in a word, and the capture's id where there is one."""
         if not self._tokens:
-            await answer_problem(send, 404, "not_found", _OFF)
-            return "not_found", None
+            await answer_problem(send, *NOT_FOUND, _OFF)
+            return NOT_FOUND.reason, None
         handler = self._handlers.get(scope["method"])
         if handler is None:
             allow = (b"allow", self._allowed.encode())
-            await answer_problem(send, 405, "method_not_allowed", f"use {self._allowed}", allow)
-            return "method_not_allowed", None
+            await answer_problem(send, *METHOD_NOT_ALLOWED, f"use {self._allowed}", allow)
+            return METHOD_NOT_ALLOWED.reason, None
         caller = authorise(tuple(scope["headers"]), self._tokens)
         metrics.CREDENTIALS.labels(metrics.UNKNOWN, metrics.UNKNOWN, caller.credential).inc()
         said = await handler(caller, scope, receive)
@@ -232,7 +243,8 @@ async def _answer_error(send: Send, error: PartylineError) -> None:
     elif isinstance(error, CallbackError):
         await answer_error(send, error, *_headers_of(error))
     else:
-        await answer_unavailable(send, error.reason if isinstance(error, StoreError) else "error", _UNAVAILABLE)
+        reason = error.reason if isinstance(error, StoreError) else UNFORESEEN.reason
+        await answer_unavailable(send, reason, _UNAVAILABLE)
 
 
 def _headers_of(error: CallbackError) -> tuple[Header, ...]:

@@ -14,9 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from correlator.lookup import Lookup
 from correlator.scripts import answer
 from receiver import metrics
-from receiver.answers import answer_problem
+from receiver.answers import METHOD_NOT_ALLOWED, NOT_FOUND, UNFORESEEN, answer_problem
 from receiver.api import Api
 from receiver.captures import CaptureLog
+from receiver.documents.files import FOLDER, OPENAPI
+from receiver.operations import CALLBACK_PATHS, by_path
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Settings
@@ -26,8 +28,7 @@ from receiver.writer import Writer
 from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
 
-WEBHOOK_ROUTES = ("/webhooks/{provider}/{account}", "/webhooks/{provider}/{account}/{url_token}")
-_WEBHOOK_PATTERNS = [compile_path(route)[0] for route in WEBHOOK_ROUTES]
+_WEBHOOK_PATTERNS = [compile_path(path)[0] for path in CALLBACK_PATHS]
 _OPEN_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -56,13 +57,15 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
         lookup=Lookup(redis, keyspace, settings.id_key),
         clock=clock,
     )
+    handlers = {"alive": health.alive, "ready": health.ready, "measure": show_metrics, "describe": Description().show}
     routes = [
-        *api.routes(),
-        Route("/healthz", health.alive, methods=["GET"]),
-        Route("/readyz", health.ready, methods=["GET"]),
-        Route("/metrics", show_metrics, methods=["GET"]),
+        Route(path, handler, methods=[method])
+        for path, methods in by_path(handlers).items()
+        for method, handler in methods.items()
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _no_route}, lifespan=_closing(redis))
+    app = Starlette(
+        routes=[*api.routes(), *routes], exception_handlers={HTTPException: _no_route}, lifespan=_closing(redis)
+    )
     app.router.redirect_slashes = False
     front = Front(webhooks, app)
     admin_port = server.admin_port
@@ -121,10 +124,21 @@ async def show_metrics(_: Request) -> Response:
     return PlainTextResponse(metrics.render(), media_type=_OPEN_METRICS)
 
 
+class Description:
+    """The OpenAPI document, as it is committed."""
+
+    def __init__(self) -> None:
+        self._document = (FOLDER / OPENAPI).read_bytes()
+
+    async def show(self, _: Request) -> Response:
+        """What all routes take and answer."""
+        return Response(self._document, media_type="application/json")
+
+
 async def _no_route(_: Request, error: Exception) -> Response:
     """Starlette's own 404 and 405, as problems."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these only
-    reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
+    reason = dict([NOT_FOUND, METHOD_NOT_ALLOWED]).get(error.status_code, UNFORESEEN.reason)
     return _Problem(error.status_code, reason, f"{error.detail}: see README.md for the routes", error.headers)
 
 
@@ -151,7 +165,7 @@ class ByPort:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on if it came in by its port."""
         if scope["type"] == "http" and not self._belongs(scope):
-            await answer_problem(send, 404, "not_found", "not on this port: see server.admin_port")
+            await answer_problem(send, *NOT_FOUND, "not on this port: see server.admin_port")
             return
         await self._app(scope, receive, send)
 

@@ -15,43 +15,14 @@ import msgspec
 import orjson
 
 from receiver.registration import Registered
+from receiver.resources import Conversation, Found, Linked, Registration
 from schemas.errors import Overloaded, PartylineError, StoreError
-from schemas.events import Kind
+
+__all__ = ["Client", "Conversation", "Found", "Refused", "Registered", "Unreachable"]
 
 TIMEOUT_SECONDS = 10.0
 
 _Result = TypeVar("_Result")
-
-
-class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one conversation. What this version of the client does not know is left out."""
-
-    key: str
-    kind: Kind
-    #: The people in it; None while nobody is known.
-    participants: tuple[str, ...] | None
-    #: Your own addresses in it.
-    lines: tuple[str, ...]
-    #: The same for the same people at any provider and account; None until all of them are known.
-    audience: str | None = None
-    #: Only an id is known of it so far.
-    provisional: bool
-    #: Provider and account, as in `telnyx/main-telnyx`.
-    account: str
-    #: The sequence of its latest event, 16 digits.
-    sequence: str
-    #: Every key that resolves to this one.
-    merged: tuple[str, ...] = ()
-    #: The provider's own ids of it.
-    ids: dict[str, Any] = {}
-
-
-class Found(msgspec.Struct, frozen=True):
-    """One page of conversations."""
-
-    conversations: tuple[Conversation, ...]
-    #: Hand it to `find` for the next page; None: this is the last.
-    after: str | None
 
 
 class Refused(PartylineError):
@@ -76,14 +47,6 @@ class Unreachable(StoreError):
 class _Problem(msgspec.Struct):
     reason: str
     detail: str
-
-
-class _Registration(msgspec.Struct):
-    conversations: list[Registered]
-
-
-class _Captured(msgspec.Struct):
-    capture: str
 
 
 class Client:
@@ -121,7 +84,7 @@ class Client:
         """
         said = _json(response) if request is None else {"response": _json(response), "request": _json(request)}
         path = f"/v1/outbound/{quote(provider, safe='')}/{quote(account, safe='')}"
-        return (await self._ask("POST", path, _Registration, body=said)).conversations
+        return list((await self._ask("POST", path, Registration, body=said)).conversations)
 
     async def conversation(self, key: str) -> Conversation:
         """The conversation of a key; of a merged key, what it resolves to."""
@@ -153,7 +116,7 @@ class Client:
     async def _link(self, method: str, one: str, other: str, account: str | None) -> str:
         within = {} if account is None else {"account": account}
         said = {**within, "one": one, "other": other}
-        return (await self._ask(method, "/v1/links", _Captured, body=said)).capture
+        return (await self._ask(method, "/v1/links", Linked, body=said)).capture
 
     async def _ask(
         self,

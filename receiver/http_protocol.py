@@ -6,13 +6,20 @@ or no HTTP at all. All of it is answered with a problem, as any other mistake is
 
 import asyncio
 from collections.abc import Iterable
-from http import HTTPStatus
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from receiver import metrics
-from receiver.answers import PROBLEM, problem
+from receiver.answers import (
+    HEAD_TOO_LARGE,
+    HEAD_TOO_SLOW,
+    MALFORMED_REQUEST,
+    METHOD_NOT_ALLOWED,
+    PROBLEM,
+    Refusal,
+    problem,
+)
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
@@ -47,7 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
-            self._refuse(400, "malformed_request", "this is not HTTP/1.1")
+            self._refuse(MALFORMED_REQUEST, "this is not HTTP/1.1")
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
         if self._in_head and not self._advanced:
@@ -73,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Part of a head came, or something between two requests."""
         self._head_bytes += size
         if self._head_bytes > HEAD_BYTES:
-            self._refuse(431, "head_too_large", f"more than {HEAD_BYTES} bytes before the body")
+            self._refuse(HEAD_TOO_LARGE, f"more than {HEAD_BYTES} bytes before the body")
         elif self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
@@ -82,7 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
         if before is not None and not before.response_complete:  # its answer goes first
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
         elif self._head_bytes:
-            self._refuse(408, "head_too_slow", f"the head of the request took longer than {HEAD_SECONDS:g} s")
+            self._refuse(HEAD_TOO_SLOW, f"the head of the request took longer than {HEAD_SECONDS:g} s")
         else:
             self.transport.close()
 
@@ -95,26 +102,26 @@ class HttpProtocol(HttpToolsProtocol):
         """Read the request anew as plain HTTP/1.1: the parser passes over the body of one that asks for more."""
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refuse(405, "method_not_allowed", "this is no proxy")
+            self._refuse(METHOD_NOT_ALLOWED, "this is no proxy")
             return
         kept = [(name, value) for name, value in self.headers if name not in _UPGRADE]
         self.parser = httptools.HttpRequestParser(self)
         self._in_head = True
         self.data_received(_head(method, self.url, kept) + rest)
 
-    def _refuse(self, status: int, reason: str, detail: str) -> None:
+    def _refuse(self, refusal: Refusal, detail: str) -> None:
         """Answer what never became a request, and hang up."""
         if self.transport.is_closing():
             return
-        metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, reason).inc()
-        body = problem(HTTPStatus(status), reason, detail)
+        metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, refusal.reason).inc()
+        body = problem(*refusal, detail)
         headers = [
             *self.server_state.default_headers,
             (b"content-type", PROBLEM),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        self.transport.write(STATUS_LINE[status] + _fields(headers) + body)
+        self.transport.write(STATUS_LINE[refusal.status] + _fields(headers) + body)
         self.transport.close()
 
 

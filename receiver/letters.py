@@ -15,6 +15,7 @@ from receiver.provider import Provider
 from schemas.errors import PartylineError
 from schemas.events import Unreadable
 from schemas.keyspace import Keyspace
+from schemas.wire import DEAD_FIELDS
 
 log = structlog.get_logger()
 
@@ -147,9 +148,6 @@ def _read(found: LogEntry, providers: Mapping[str, Provider], now: datetime) -> 
 
 
 def _letter(found: LogEntry) -> Letter:
-    capture, reason, said = (found.fields.get(name, b"").decode(errors="replace") for name in _FIELDS)
+    capture, reason, said = (found.fields.get(name, b"").decode(errors="replace") for name in DEAD_FIELDS)
     place, _, detail = said.partition(": ")
     return Letter(found.position, capture, reason, place, detail)
-
-
-_FIELDS = (b"capture", b"reason", b"detail")

@@ -17,11 +17,24 @@ from schemas.address import Address
 from schemas.callback import Capture
 from schemas.errors import CallbackError, ParseError
 from schemas.events import Link, Linked, Tie
-from schemas.ids import ConversationKey, event_id
+from schemas.ids import CONVERSATION_PATTERN, ConversationKey, event_id
 
-_KEY = re.compile("cv_[a-z2-7]{26}")
-_MEMBERS = frozenset({"one", "other", "provider", "account"})
+_KEY = re.compile(CONVERSATION_PATTERN)
 _PAIR = 2
+
+
+class Linking(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Two keys of conversations, or two addresses of an account, that are one."""
+
+    one: str
+    other: str
+    #: Whose addresses they are; without it they are keys.
+    account: str | None = None
+    #: The account's provider, if you like.
+    provider: str | None = None
+
+
+_MEMBERS = frozenset(Linking.__struct_fields__)
 
 
 class UnknownLinked(CallbackError):

@@ -4,15 +4,35 @@ The same for `/v1` and for the command line: both hand in names and texts, and g
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from schemas.address import MAX_LENGTH, Address, AddressError, parse_address
 from schemas.errors import CallbackError, UnknownAccount
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
-_PARAMETERS = ("provider", "account", "id", "address", "limit", "after")
+
+class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a look-up is asked for. One of `id`, which needs `account`, and `address`; empty counts as not given."""
+
+    #: Whose; an account's own provider where that is named.
+    provider: str | None = None
+    #: Within which account.
+    account: str | None = None
+    #: Any id of the provider's: of a message, a batch, a group.
+    id: str | None = None
+    #: A participant: a phone number, an e-mail, or `<provider>:<text>`.
+    address: str | None = None
+    #: How many a page.
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT
+    #: Where the page before ended.
+    after: str | None = None
+
+
+_PARAMETERS = Parameters.__struct_fields__
 
 
 class UnknownConversation(CallbackError):

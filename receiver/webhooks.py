@@ -14,7 +14,15 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from receiver import metrics
-from receiver.answers import Header, answer, answer_error, answer_problem, answer_unavailable
+from receiver.answers import (
+    METHOD_NOT_ALLOWED,
+    UNFORESEEN,
+    Header,
+    answer,
+    answer_error,
+    answer_problem,
+    answer_unavailable,
+)
 from receiver.authentication import Repost, authenticate, handshake, quarantined_headers, reposted
 from receiver.captures import CaptureLog
 from receiver.provider import Provider
@@ -108,7 +116,7 @@ class Webhooks:
             await answer_error(send, error, *_headers_of(error, endpoint))
         except Exception:
             log.exception("a request failed in a way nobody foresaw", account=endpoint.account.name)
-            outcome, identifier = "error", None
+            outcome, identifier = UNFORESEEN.reason, None
             await answer_unavailable(send, outcome)
         seconds = time.perf_counter() - began
         endpoint.outcomes[outcome].inc()
@@ -130,8 +138,8 @@ class Webhooks:
             return await self._handshake(endpoint, scope, send), None
         if scope["method"] != "POST":
             allowed = b"GET, POST" if endpoint.provider.handshake_setting else b"POST"
-            await answer_problem(send, 405, "method_not_allowed", f"use {allowed.decode()}", (b"allow", allowed))
-            return "method_not_allowed", None
+            await answer_problem(send, *METHOD_NOT_ALLOWED, f"use {allowed.decode()}", (b"allow", allowed))
+            return METHOD_NOT_ALLOWED.reason, None
         with self._reception.admit(scope) as body:
             arrival = arrival_of(endpoint, scope, await body.read(receive))
             return await self._judge(endpoint, arrival, send)

@@ -20,6 +20,10 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 #: The alphabet as Python reads a number of base 32.
 _AS_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _CONVERSATION = "cv_"
+#: What a conversation's key looks like, and what an event may be about; as regular expressions.
+CONVERSATION_PATTERN = "cv_[a-z2-7]{26}"
+SUBJECT_PATTERN = "(cv|ac)_[a-z2-7]{26}"
+AUDIENCE_PATTERN = "au_[a-z2-7]{26}"
 _MAX_KEY = 64  # BLAKE2b takes no longer key
 _MAX_PART = 160  # longer facts are hashed, so that an event id stays readable and bounded
 

@@ -81,6 +81,9 @@ QUARANTINE_FIELDS = (
     b"body",
 )
 
+#: The fields of one dead letter, as the commit script writes them.
+DEAD_FIELDS = (b"capture", b"reason", b"detail")
+
 
 def encode_capture(
     identifier: CaptureId, callback: Callback, facts: bytes, kind: CaptureKind = "callback"

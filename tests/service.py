@@ -32,6 +32,7 @@ from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, Sig
 from receiver.settings import Settings, parse
 from receiver.worker import server_config
 from schemas.keyspace import Keyspace
+from tests.contract import hold
 
 Document = dict[str, Any]
 
@@ -159,7 +160,10 @@ async def running_app(
     providers: Mapping[str, Provider] = PROVIDERS,
     sockets: list[socket.socket] | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The receiver of a configuration on a real server; a client of its first socket comes back."""
+    """The receiver of a configuration on a real server; a client of its first socket comes back.
+
+    What the client is answered is held against the OpenAPI document.
+    """
     settings = settings_of(configuration)
     bound = sockets or [listening()]
     port = bound[0].getsockname()[1]
@@ -172,7 +176,9 @@ async def running_app(
         await asyncio.sleep(0.001)
     try:
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=20) as client:
+        base_url = f"http://127.0.0.1:{port}"
+        hooks = {"response": [hold]}
+        async with httpx.AsyncClient(base_url=base_url, limits=limits, timeout=20, event_hooks=hooks) as client:
             yield client
     finally:
         server.should_exit = True

@@ -279,16 +279,16 @@ async def test_an_admin_port_keeps_the_two_worlds_apart(redis_url: str, redis: R
         captured = await public.post(path("sinch"), content=BODY, headers=signed)
         astray = await admin.post(path("sinch"), content=BODY, headers=signed)
         health = [(await side.get(page)).status_code for side in (public, admin) for page in ("/healthz", "/readyz")]
-        metrics = await admin.get("/metrics")
-        hidden = [await public.get(page) for page in ("/metrics", "/v1/conversations", "/inspector")]
+        metrics, described = await admin.get("/metrics"), await admin.get("/openapi.json")
+        hidden = [await public.get(page) for page in ("/metrics", "/v1/conversations", "/inspector", "/openapi.json")]
         spoofed = await public.get("/metrics", headers={"host": f"127.0.0.1:{ports['admin_port']}"})
 
     assert captured.status_code == 200
     assert problem(astray) == (404, "not_found")
     assert await redis.xlen(keyspace.captures) == 1
     assert health == [200, 200, 200, 200]
-    assert metrics.status_code == 200
-    assert [problem(answer) for answer in [*hidden, spoofed]] == [(404, "not_found")] * 4
+    assert (metrics.status_code, described.status_code) == (200, 200)
+    assert [problem(answer) for answer in [*hidden, spoofed]] == [(404, "not_found")] * 5
 
 
 # --- discretion ---

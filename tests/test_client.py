@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from receiver.client import Client, Conversation, Found, Refused, Unreachable
 from receiver.registration import Registered
+from schemas.address import Address
 from schemas.errors import Overloaded, PartylineError, StoreError
 from schemas.ids import Scope
 from schemas.keyspace import Keyspace
@@ -75,7 +76,7 @@ async def test_a_conversation_is_a_value(client: Client) -> None:
         key="cv_" + "c" * 26,
         kind="group",
         participants=(ANN, BOB),
-        lines=(LINE,),
+        lines=(Address(LINE),),
         audience="au_" + "e" * 26,
         provisional=False,
         account="telnyx/main-telnyx",

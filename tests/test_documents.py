@@ -23,14 +23,16 @@ from correlator.lease import Lease
 from correlator.rollup import Rollup
 from correlator.store import Store
 from receiver import metrics
-from receiver.app import WEBHOOK_ROUTES, Front, make_app
+from receiver.answers import UNFORESEEN, Refusal
+from receiver.app import Front, make_app
 from receiver.body import Node
 from receiver.cli import app as program
+from receiver.operations import CALLBACK_PATHS, OPERATIONS
 from receiver.providers import PROVIDERS
 from receiver.samples import LINE, SAMPLES
 from receiver.settings import Settings, explain, parse
 from schemas.callback import AccountFacts, Capture
-from schemas.errors import AuthenticationError, CallbackError, Overloaded, ParseError, StoreError
+from schemas.errors import AuthenticationError, CallbackError
 from schemas.events import STATES, EventBody
 from schemas.ids import CaptureId
 from schemas.keyspace import Keyspace
@@ -193,18 +195,17 @@ async def test_the_routes_in_the_readme_are_those_of_the_application(redis: Redi
     assert isinstance(app._others, Starlette)
     others = {route.path for route in app._others.routes if isinstance(route, Route)}
 
-    assert {*WEBHOOK_ROUTES, *others} == {path for (path,) in first_cells(README, r"`(/[^`]+)`")}
+    assert {*CALLBACK_PATHS, *others} == {path for (path,) in first_cells(README, r"`(/[^`]+)`")}
 
 
 def test_the_refusals_in_the_readme_are_those_of_the_receiver() -> None:
-    """The table of refusals has every reason that a request can be answered, with its status."""
-    by_request = {(error.status, error.reason) for error in (*_leaves(CallbackError), *_leaves(AuthenticationError))}
-    by_us = {(503, StoreError.reason), (503, Overloaded.reason)}
-    by_route = {(404, "not_found"), (405, "method_not_allowed")}
-    by_api = {(400, CallbackError.reason), (401, AuthenticationError.reason), (422, ParseError.reason)}
-    by_protocol = {(400, "malformed_request"), (408, "head_too_slow"), (431, "head_too_large")}
+    """The table of refusals has every reason that some route can be answered with, and every error has one."""
+    described = {refusal for operation in OPERATIONS for refusal in operation.refusals}
+    deferred = {Refusal(503, error.reason) for error in _leaves(AuthenticationError)}
+    errors = {Refusal(error.status, error.reason) for error in (*_leaves(CallbackError), *_leaves(AuthenticationError))}
 
-    assert by_request | by_us | by_route | by_api | by_protocol == {
+    assert errors - described == set()
+    assert described - deferred - {UNFORESEEN} == {
         (int(status), reason) for status, reason in first_cells(README, r"(\d{3}) \| `([a-z_]+)`")
     }
 

@@ -1,0 +1,1 @@
+"""Documents for programs, generated from the code that they describe: JSON Schemas, AsyncAPI, OpenAPI."""
