@@ -235,6 +235,8 @@ class Members(msgspec.Struct, frozen=True, omit_defaults=True):
     inferred: bool = False
     #: It came late, or was known already: nobody was added or removed by it.
     stale: bool = False
+    #: Everybody who is in it afterwards; None where that is not known.
+    after: tuple[Address, ...] | None = None
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):

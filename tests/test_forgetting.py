@@ -22,6 +22,7 @@ from correlator.conversation import Conversation
 from correlator.forget import Forgetting
 from correlator.lookup import Lookup
 from correlator.records import decode
+from correlator.redis_client import connect
 from correlator.rollup import Rollup
 from correlator.scripts import Scripts
 from correlator.store import Store
@@ -32,7 +33,6 @@ from receiver.namespace import claim_namespace
 from receiver.naming import Naming
 from receiver.pipeline import read
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.samples import SAMPLES
 from receiver.settings import Settings
 from receiver.settings.values import SecretBytes

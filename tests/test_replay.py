@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 REPAIRING = """
 import asyncio, sys
 from receiver.captures import CaptureLog
-from receiver.redis_client import connect
+from correlator.redis_client import connect
 from receiver.replay import Pace, Tally, repair
 from tests.captured import site_of
 

@@ -12,12 +12,12 @@ from redis.asyncio import Redis
 
 from correlator import lease
 from correlator.gathering import Entry
+from correlator.redis_client import connect
 from correlator.store import Store
 from receiver.captures import CaptureLog
 from receiver.namespace import claim_namespace
 from receiver.pipeline import read
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.samples import SAMPLES
 from receiver.settings import Settings
 from receiver.settings.values import SecretBytes
