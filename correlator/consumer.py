@@ -88,7 +88,8 @@ class Consumer:
         self._time = asyncio.get_running_loop().time
         self._valid_until = self._resolved_at = self._time()
         self._complained_at = self._time() - _COMPLAIN_SECONDS
-        self._stopping = False
+        self._stopping = self._closed = False
+        self._closing = asyncio.Lock()
         self._failure: BaseException | None = None
         #: There may be something to hand out; room on the board; something for cursors to follow, and that at once.
         self._ready, self._room, self._handled, self._at_once = (asyncio.Event() for _ in range(4))
@@ -120,6 +121,12 @@ class Consumer:
         A lane whose event is out still is not released as handled: that event is tried with doubts by the next one.
         """
         self.stop()
+        async with self._closing:  # a loop that was left ends when it is collected, and beside whoever closes us
+            if not self._closed:
+                await self._leave()
+                self._closed = True
+
+    async def _leave(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks)
         try:
@@ -167,7 +174,7 @@ class Consumer:
         try:
             while not self._stopping:
                 await self._pause(self._ready, _IDLE_SECONDS)
-                while self._board.has_ready and len(workers) < concurrency and not self._stopping:
+                while self._may_begin and self._board.has_ready and len(workers) < concurrency:
                     worker = self._spawn(self._work(handler))
                     workers.add(worker)
                     worker.add_done_callback(workers.discard)
@@ -184,7 +191,7 @@ class Consumer:
 
     async def _work(self, handler: Handler) -> None:
         handled = 0
-        while not self._stopping and (lane := self._take()) is not None:
+        while (lane := self._take()) is not None:
             event = await self._begun(lane)
             if event is not None:
                 await self._hand(lane, event, handler)
@@ -203,9 +210,14 @@ class Consumer:
         else:
             self.finish(lane)
 
+    @property
+    def _may_begin(self) -> bool:
+        """Whether any event may: not when stopped, nor when others may have our lanes by now."""
+        return not self._stopping and self._time() < self._valid_until
+
     def _take(self) -> Lane | None:
         """A lane whose next event may begin."""
-        if self._time() >= self._valid_until:
+        if not self._may_begin:
             self._stirred.set()
             return None
         lane = self._board.next()

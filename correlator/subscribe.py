@@ -155,13 +155,16 @@ class Subscription:
             await self._consumer.close()
             self._consumer = None
 
-    async def lag(self) -> Lag:
-        """How far the group is behind, all its consumers together. StoreError when Redis cannot be reached."""
+    async def lag(self) -> Lag | None:
+        """How far the group is behind, all its consumers together; None: there is no such group yet.
+
+        Raises StoreError when Redis cannot be reached.
+        """
         async with _client(self._redis) as redis:
             group = self._group_at(redis)
             lanes = await group.made()
             if lanes is None:
-                return Lag(0.0, None)
+                return None
             cursors = await group.cursors(range(lanes))
             oldest = await group.oldest_after(min(cursors.values()))
         if oldest is None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from receiver.embedded import EmbeddedRedis
 from schemas.keyspace import Keyspace
@@ -130,13 +131,25 @@ async def test_a_restart_of_redis_in_the_middle_needs_nothing_of_the_subscriber(
             await all_handled(space.redis, notes, 20, seconds=20)
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
-            await until(lambda: server.start_again_if_dead() is not None, "the server dies")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(2 * told.lease_seconds)  # longer than any lease: consumers have to join anew
+            await until(lambda: server.start_again_if_dead() is not None, "the server is started again")
         async with space_at(server.url, namespace) as space:
+            await answering(space.redis)
             await publish(space.redis, keyspace, envelopes[count // 2 :])
             found = await all_handled(space.redis, notes, count, seconds=30)
 
     assert inversions(found) == []
+
+
+async def answering(redis: Redis) -> None:
+    """Wait until a server that was just started answers."""
+    deadline = time.monotonic() + 20
+    while True:
+        with suppress(RedisError, OSError):
+            await redis.ping()
+            return
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
 
 
 async def test_the_lanes_of_a_dead_consumer_are_taken_over(
