@@ -8,15 +8,15 @@ afterwards, though their lanes differ. So a `conversation.merged` waits, in the 
 all its `merged` keys are past it. Nothing can wait in a circle: an event only ever waits for events at smaller
 positions (those before it in its lane, and for a merge those before it in the other lanes), so the smallest position
 that nobody has handled waits for nothing. It is always within somebody's reach, too: a consumer reads on from the
-smallest position that any of its lanes is at, and stops for lack of room only with that one in hand. And a lane without
-events of its own up to a position is past it once its consumer has read that far, whatever waits behind.
+smallest position that any of its lanes is at, and stops for lack of room only with that one in hand. And a lane is past
+a position as soon as its consumer knows its next event to be a later one, whatever that waits for.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from correlator.lanes import BEGINNING, Position, lane_of
+from correlator.lanes import BEGINNING, Position, just_before, lane_of
 from schemas.published import Head
 
 #: How many events of a lane may be handled before its cursor in Redis follows. What a consumer dies of is among so
@@ -36,8 +36,6 @@ class Item(NamedTuple):
     """One event that was read."""
 
     position: Position
-    #: The entry of the stream before it, whatever lane that is in: what the lane is past while this one is not handled.
-    before: Position
     raw: bytes
     #: False: it passes the filters by, and is only here because others must wait for it.
     wanted: bool
@@ -178,13 +176,13 @@ class Board:
             wanted: whether the filters let it through.
             merged: the keys that it says are its subject's; empty for what nobody here must wait for.
         """
-        before, self.position = self.position, position
+        self.position = position
         lane = self.lanes.get(lane_of(head.subject, self.count))
         if lane is None or position <= lane.floor:
             return
         waits_for = frozenset([lane_of(key, self.count) for key in merged]) - {lane.number} if merged else _NOTHING
         if wanted or waits_for:
-            item = Item(position, before, raw, wanted, waits_for)
+            item = Item(position, raw, wanted, waits_for)
             lane.queue.append(item)
             self._count(item, 1)
             if lane.state == "idle":
@@ -302,10 +300,8 @@ class Board:
     # --- cursors ---
 
     def past(self, lane: Lane) -> Position:
-        """Up to where everything of a lane is handled."""
-        if lane.queue:
-            return max(lane.moved, lane.queue[0].before)
-        return max(lane.floor, self.position)
+        """Up to where everything of a lane is handled: all that comes before its first event, whatever that is."""
+        return just_before(lane.queue[0].position) if lane.queue else max(lane.floor, self.position)
 
     def moves(self) -> dict[int, Position]:
         """The cursors that are to move in Redis, and where to."""

@@ -263,6 +263,9 @@ class Consumer:
         lane.cause = type(error).__name__
         place = show_position(lane.queue[0].position)
         log.warning("try %d of event at %s failed", lane.failures, place, exc_info=error)
+        if lane.gone:  # another counts the tries of this event by now
+            self._lose(lane)
+            return
         if lane.failures >= self._retry.tries:
             await self._give_up(lane, lane.failures)
             return

@@ -169,7 +169,7 @@ class LaneGroup:
 
     async def bury(self, lane: int, position: Position, event: str, reason: str, tries: int) -> bool:
         """Give an event up. False: the lane is another's by now."""
-        keys = [self._lease, self._holders, self._cursors, self._keys.undeliverable(self._group)]
+        keys = [self._lease, self._holders, self._cursors, self._keys.undeliverable(self._group), self._keys.events]
         args: list[Any] = [self.token, lane, show_position(position), event, reason, tries, _LETTERS_KEPT]
         return bool(await answer(self._scripts.lane_bury(keys=keys, args=args)))
 

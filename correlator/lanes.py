@@ -28,9 +28,12 @@ def show_position(position: Position) -> str:
     return f"{position[0]}-{position[1]}"
 
 
-def just_before(milliseconds: int) -> Position:
-    """The last position before a Unix time."""
-    return (milliseconds - 1, _GREATEST_COUNTER) if milliseconds > 0 else BEGINNING
+def just_before(position: Position) -> Position:
+    """The greatest position that is smaller, whether or not anything stands there."""
+    milliseconds, counter = position
+    if counter:
+        return milliseconds, counter - 1
+    return (milliseconds - 1, _GREATEST_COUNTER) if milliseconds else BEGINNING
 
 
 def lane_of(subject: str, lanes: int) -> int:

@@ -280,7 +280,7 @@ async def _begun(start: str | datetime, group: LaneGroup) -> Position:
     if start == "new":
         return await group.last()
     if isinstance(start, datetime):
-        return just_before(unix_milliseconds(start))
+        return just_before((unix_milliseconds(start), 0))
     return read_position(start) or BEGINNING
 
 

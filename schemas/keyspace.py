@@ -190,5 +190,5 @@ class Keyspace:
         return f"{self.prefix}:sub:{group}:consumer:{token}"
 
     def undeliverable(self, group: str) -> str:
-        """Stream, capped: what a group gave up on, by event id, position, reason and tries. No content."""
+        """Stream, capped: what a group gave up on, by event id, position, reason and tries; `*` is any group's."""
         return f"{self.prefix}:sub:{group}:dead"

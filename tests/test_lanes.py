@@ -34,8 +34,9 @@ def test_what_is_no_entry_id_is_no_position(text: str) -> None:
 
 def test_a_time_begins_with_its_first_entry() -> None:
     """The position before a time is before its first entry and after every earlier one."""
-    assert (999, 2**63) < just_before(1000) < (1000, 0)
-    assert just_before(0) == BEGINNING
+    assert (999, 2**63) < just_before((1000, 0)) < (1000, 0)
+    assert just_before((1000, 5)) == (1000, 4)
+    assert just_before(BEGINNING) == BEGINNING
 
 
 def test_a_subject_is_in_the_same_lane_for_ever() -> None:
@@ -116,13 +117,13 @@ def test_of_a_lane_one_event_is_out_at_a_time() -> None:
 
 
 def test_a_lane_is_past_what_is_not_its_own() -> None:
-    """Its cursor moves on to what was read, and while it has events up to the entry before the first."""
+    """Its cursor moves on to what was read, and while it has events up to just before the first."""
     board = board_of(0, 1, 2)
     put(board, 1, 0)
     put(board, 2, 1)
     put(board, 3, 5)
 
-    assert board.moves() == {1: (1, 0), 2: (3, 0)}
+    assert board.moves() == {0: just_before((1, 0)), 1: just_before((2, 0)), 2: (3, 0)}
 
     board.finish(out(board))
 
@@ -206,7 +207,7 @@ def test_a_cursor_is_never_far_behind() -> None:
     moves = board.moves()
     board.moved(moves)
 
-    assert moves == {0: (UNMOVED, 0)}
+    assert moves == {0: just_before((UNMOVED + 1, 0))}
     assert out(board).queue[0].position == (UNMOVED + 1, 0)
 
 
