@@ -2,28 +2,36 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import orjson
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from correlator.filtering import Filter
 from correlator.lane_group import LaneGroup
 from correlator.lanes import lane_of
 from correlator.lookup import Lookup
 from correlator.redis_client import connect
 from correlator.subscribe import LANES, Lag, Published, Retry, Subscription, hints
+from receiver.embedded import EmbeddedRedis
 from schemas.errors import ConfigError, ParseError, StoreError
-from schemas.events import ConversationMerged, EventBody, Members, MessageReceived, Unrecognised
-from schemas.ids import ConversationKey
+from schemas.events import ConversationMerged, EventBody, Link, Linked, Members, MessageReceived, Unrecognised
+from schemas.ids import ConversationKey, EventId
 from schemas.keyspace import Keyspace
-from schemas.published import Unknown, decode
+from schemas.published import Unknown, decode, glance
 from tests.captured import fill, site_of, work_off
+from tests.engine import ANN, BOB, CAT, pair, started
+from tests.engine import event as event_of
 from tests.published import chatter, event, inversions, publish, repeats, subject_of
 
 QUICK = Retry(3, 0.01, 0.02)
@@ -501,6 +509,41 @@ async def test_a_conversation_is_named_by_any_key_that_ever_meant_it(
     assert len({one.subject for one in found} | {old}) > 1
 
 
+async def test_a_conversation_that_merges_meanwhile_is_followed(
+    redis: Redis, keyspace: Keyspace, subscribe: Callable[..., Subscription]
+) -> None:
+    """From the merge on, what comes under the survivor is of the conversation that was named; of others, nothing is."""
+    engine = await started(redis, keyspace)
+    await engine.feed(event_of("a", pair(ANN)), event_of("b", pair(BOB)), event_of("c", pair(CAT)))
+    ann, bob, _ = await engine.subjects()
+    survivor, old = sorted((ann, bob))
+    found = list[str]()
+
+    async def handler(one: Published) -> None:
+        found.append(one.id.rpartition(":")[2])
+
+    async with running(subscribe(conversations=[old]), handler):
+        await until(lambda: found)
+        link = Link(ConversationKey(ann), ConversationKey(bob))
+        await engine.feed(Linked(EventId("link"), link))
+        await engine.feed(event_of("later", pair(ANN)), event_of("other", pair(CAT)))
+        await until(lambda: "later" in found)
+
+    assert (await engine.subjects())[-2] == survivor
+    assert found == ["a" if old == ann else "b", "link#merged", "later"]
+
+
+def test_a_merge_counts_for_a_filter_by_any_of_its_keys() -> None:
+    """Of conversations that are not wanted it neither holds anything up, nor changes what is wanted."""
+    raw = event("cv_a", 1, kind="conversation.merged", merged=["cv_b", "cv_c"])
+    head = glance(raw)
+    filters = [Filter(), *(Filter(keys=frozenset({key})) for key in ("cv_a", "cv_b", "cv_d"))]
+    both = ("cv_b", "cv_c")
+
+    assert [each.orders(head, raw) for each in filters] == [both, both, (), ()]
+    assert [each.is_moved_by(head, raw) for each in filters] == [False, True, True, False]
+
+
 # --- several consumers ---
 
 
@@ -691,3 +734,27 @@ async def test_hints_are_what_is_published_while_they_are_listened_to(redis_url:
     await redis.aclose()
 
     assert (found.sequence, found.position) == (2, "")
+
+
+async def test_hints_come_again_after_an_outage(tmp_path: Path, namespace: str) -> None:
+    """What was published meanwhile is missed; the author has nothing to do about it."""
+    keyspace = Keyspace(namespace)
+    with EmbeddedRedis(tmp_path / "r") as server:
+        listening = hints(server.url, namespace=namespace)
+        found = asyncio.ensure_future(anext(listening))
+        redis = connect(server.url, 5.0)
+        await until(redis.pubsub_numpat)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: server.start_again_if_dead() is not None)
+        await until(lambda: _is_heard(redis, keyspace, found))
+        await listening.aclose()  # type: ignore[attr-defined]
+        await redis.aclose()
+
+    assert (await found).subject == "cv_a"
+
+
+async def _is_heard(redis: Redis, keyspace: Keyspace, found: "asyncio.Future[Published]") -> bool:
+    with contextlib.suppress(RedisError, OSError):
+        await redis.publish(keyspace.channel("message.received", "cv_a"), event("cv_a", 1))
+    return found.done()
