@@ -620,6 +620,115 @@ async def test_a_merge_waits_for_other_consumers_too(
     assert len({name for name, *_ in handled}) == 2
 
 
+async def test_who_lost_the_lease_joins_anew(
+    redis: Redis, keyspace: Keyspace, subscribe: Callable[..., Subscription]
+) -> None:
+    """The event that was out comes again once its former handling has ended, and nothing else is repeated."""
+    await publish(redis, keyspace, [event("cv_a", sequence) for sequence in (1, 2, 3)])
+    handled, lost = list[int | None](), asyncio.Event()
+
+    async def handler(one: Published) -> None:
+        if one.sequence == 2 and not lost.is_set():
+            await asyncio.sleep(0.2)  # so that the cursor has followed the first one
+            members: Any = await redis.smembers(keyspace.consumers("crm"))
+            [token] = members
+            await redis.delete(keyspace.consumer("crm", token.decode()))
+            await until(lambda: _has_joined_anew(redis, keyspace, token))
+            lost.set()
+        handled.append(one.sequence)
+
+    async with running(subscribe(), handler):
+        await until(lambda: 3 in handled)
+
+    assert handled == [1, 2, 2, 3]
+
+
+async def _has_joined_anew(redis: Redis, keyspace: Keyspace, former: bytes) -> bool:
+    return await redis.hget(keyspace.lane_holders("crm"), str(lane_of("cv_a", LANES))) != former
+
+
+async def test_a_merge_that_is_not_wanted_holds_up_what_follows_it(
+    redis: Redis, keyspace: Keyspace, subscribe: Callable[..., Subscription]
+) -> None:
+    """Order through merges does not depend on the filter."""
+    merge = event("cv_a", 1, kind="conversation.merged", merged=["cv_b"])
+    await publish(redis, keyspace, [event("cv_b", 1), merge, event("cv_a", 2)])
+    handled = list[tuple[str, int | None]]()
+
+    async def handler(one: Published) -> None:
+        await asyncio.sleep(0.1 if one.subject == "cv_b" else 0)
+        handled.append((one.subject, one.sequence))
+
+    async with running(subscribe(types=["message.received"]), handler):
+        await until(lambda: len(handled) == 2)
+
+    assert lane_of("cv_a", LANES) != lane_of("cv_b", LANES)
+    assert handled == [("cv_b", 1), ("cv_a", 2)]
+
+
+async def test_tries_that_cannot_be_counted_wait_for_redis(
+    tmp_path: Path, namespace: str, subscribe: Callable[..., Subscription]
+) -> None:
+    """An event that fails while the server is away is tried again, and given up, when it is back."""
+    keyspace = Keyspace(namespace)
+    with EmbeddedRedis(tmp_path / "r") as server:
+        redis = connect(server.url, 5.0)
+        await publish(redis, keyspace, [event("cv_a", 1), event("cv_a", 2)])
+        tried = list[int | None]()
+
+        async def handler(one: Published) -> None:
+            tried.append(one.sequence)
+            if one.sequence == 1:
+                if len(tried) == 1:
+                    assert server.pid is not None
+                    os.kill(server.pid, signal.SIGKILL)
+                raise ValueError
+
+        async with running(subscribe(redis=server.url, retry=Retry(2, 0.01, 0.01)), handler):
+            await until(lambda: tried)
+            await asyncio.sleep(0.3)
+            await until(lambda: server.start_again_if_dead() is not None)
+            await until(lambda: 2 in tried)
+            found = await letters(redis, keyspace)
+        await redis.aclose()
+
+    assert tried == [1, 1, 2]
+    assert [(letter["reason"], letter["tries"]) for letter in found] == [("ValueError", "2")]
+
+
+async def test_a_handler_that_ends_the_program_ends_it(
+    redis: Redis, keyspace: Keyspace, subscribe: Callable[..., Subscription]
+) -> None:
+    """What is no Exception is not tried again: `run` leaves the group and raises it."""
+    await publish(redis, keyspace, [event("cv_a", 1)])
+
+    class Enough(BaseException):
+        """Not to be caught."""
+
+    async def handler(_: Published) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        await subscribe().run(handler)
+
+    assert await redis.exists(keyspace.consumers("crm")) == 0
+
+
+async def test_a_loop_that_is_begun_anew_ends_the_one_before(
+    redis: Redis, keyspace: Keyspace, subscribe: Callable[..., Subscription]
+) -> None:
+    """A loop that was left and is still referred to keeps no lanes from the next one."""
+    await publish(redis, keyspace, [event("cv_a", 1), event("cv_a", 2)])
+    subscription = subscribe()
+    left = aiter(subscription)
+    first = await anext(left)
+    found = await handle(subscription, 2)
+
+    assert first.sequence == 1
+    assert [one.sequence for one in found] == [1, 2]
+    assert [one async for one in left] == []
+
+
 async def test_who_lost_the_lease_changes_nothing(redis: Redis, keyspace: Keyspace) -> None:
     """Every script looks at the token first: no lane is taken, moved, counted in, buried in or released."""
     zombie, other = (LaneGroup(redis, keyspace, "crm", 30.0) for _ in range(2))
