@@ -23,10 +23,12 @@ run: install ## start the receiver (without a partyline.toml: try it out)
 test: install ## run the whole test suite against a real Redis it starts itself
 	$(BIN)/python -m pytest -q
 
-test-deep: install ## thousands of random histories, a thousand new groups under zombies, a million simulated callbacks
+test-deep: install ## thousands of random histories, a thousand new groups under zombies, consumers killed, a million callbacks
 	PARTYLINE_HYPOTHESIS=deep PARTYLINE_HISTORIES=5000 PARTYLINE_FIRST_GROUPS=1000 $(BIN)/python -m pytest -q --timeout=3600 \
 		tests/test_history.py tests/test_ledger.py tests/test_merging.py tests/test_first_callbacks.py
 	NPM_VALIDATORS=1 $(BIN)/python -m pytest -q tests/test_async_api.py
+	PARTYLINE_KILLS=200 PARTYLINE_KILL_EVENTS=100000 $(BIN)/python -m pytest -q -s --timeout=3600 \
+		tests/test_subscribe_kills.py
 	$(BIN)/python -m tests.simulation --callbacks 1000000 --seed 7
 
 check: install ## lint, formatting, strict types, import contracts
@@ -45,10 +47,11 @@ documents: install ## write schemas/documents/ anew from the code
 release-documents: install ## the same, and promise them: from then on nothing in them may be taken away
 	$(BIN)/python -m receiver.documents --release
 
-bench: install ## measure against the floor (bare Starlette that only verifies), what growth costs, archives and replays
+bench: install ## measure against the floor (bare Starlette that only verifies), what growth, replays and subscribers cost
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.growth
 	$(BIN)/python -m tests.bench.replaying
+	$(BIN)/python -m tests.bench.subscribers
 
 lock: install ## resolve the dependencies anew and write requirements.lock
 	$(BIN)/python -m pip install --quiet uv

@@ -75,6 +75,12 @@ class Lookup:
             found |= await self._reading(partial(_survivors, keys=wanted[at : at + _AT_ONCE]))
         return found
 
+    async def equivalents(self, keys: Iterable[ConversationKey]) -> frozenset[ConversationKey]:
+        """Every key that means one of these conversations now, these keys themselves among them."""
+        named = sorted(set(keys))
+        found = await self._reading(partial(_all_resolved, keys=named))
+        return frozenset(named).union(*({one.key, *one.merged} for one in found))
+
     async def by_id(self, provider: str, account: str, identifier: str, after: str, limit: int) -> Page:
         """Conversations that an id of the provider's leads to: of a message, a batch (there may be many), a group."""
         scope = await self.scope(provider, account)

@@ -23,6 +23,11 @@ class Scripts:
         self.remove = _bind(redis, "remove")
         self.withdraw = _bind(redis, "withdraw")
         self.forget = _bind(redis, "forget")
+        self.lane_take = _bind(redis, "lane_take")
+        self.lane_move = _bind(redis, "lane_move")
+        self.lane_try = _bind(redis, "lane_try")
+        self.lane_bury = _bind(redis, "lane_bury")
+        self.lane_release = _bind(redis, "lane_release")
         self._redis = redis
 
     async def commit_each(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:

@@ -21,8 +21,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from correlator.redis_client import short_path
 from receiver.process import die_with_parent
-from receiver.redis_client import short_path
 from schemas.errors import ConfigError
 
 _NO_SERVER = (

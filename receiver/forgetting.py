@@ -89,6 +89,8 @@ class _Streams(msgspec.Struct):
     events: list[str] = msgspec.field(default_factory=list)
     dead: list[str] = msgspec.field(default_factory=list)
     quarantine: list[str] = msgspec.field(default_factory=list)
+    #: By stream: what groups of subscribers gave up on.
+    given_up: dict[bytes, list[bytes]] = msgspec.field(default_factory=dict)
     #: The ids of those captures, and of those whose events are in a conversation that goes.
     ids: set[str] = msgspec.field(default_factory=set)
     noted: list[Noted] = msgspec.field(default_factory=list)
@@ -123,6 +125,8 @@ class Search:
             if not frozenset(found.addresses) <= frozenset(expected):
                 raise OtherPerson("further addresses turned out to be the same person's: run it again")
             # In an order that can be broken off: what tells of the rest goes after it.
+            for stream, positions in streams.given_up.items():
+                await answer(self._redis.xdel(stream, *positions))
             await records.withdraw(lease.token, self._keys.dead, streams.dead)
             await records.withdraw(lease.token, self._keys.captures, streams.captures)
             await records.unnote(lease.token, streams.noted)
@@ -144,6 +148,7 @@ class Search:
         await self._look_at_events(naming, found, streams)
         await self._look_at_captures(naming, found, streams)
         await self._look_at_the_rest(naming, streams)
+        await self._look_at_subscribers(naming, streams)
         work = await records.work(survey)
         found.counts = work.counted()
         found.counts["message ids"] += len(streams.noted)
@@ -154,6 +159,7 @@ class Search:
             (QUARANTINE, streams.quarantine),
         ):
             found.counts[kind] = len(positions)
+        found.counts[DEAD] += sum(map(len, streams.given_up.values()))
         return found, streams, work
 
     async def _refuse_own_lines(self, records: Forgetting, survey: Survey) -> None:
@@ -213,7 +219,18 @@ class Search:
             if self._request.means(f"{provider}/{account}") and _is_in_any(naming, entry):
                 streams.quarantine.append(entry.position)
 
-    async def _entries(self, stream: str) -> AsyncIterator[LogEntry]:
+    async def _look_at_subscribers(self, naming: Naming, streams: _Streams) -> None:
+        """Dead letters of groups: of events that go, and of those gone before whose id holds an address."""
+        going = set(streams.events)
+        async for stream in self._redis.scan_iter(self._keys.undeliverable("*"), count=1000):
+            async for entry in self._entries(stream):
+                event = entry.fields.get(b"event", b"").decode(errors="replace")
+                provider, account, *_ = [*event.split(":"), "", ""]
+                is_named = self._request.means(f"{provider}/{account}") and naming.is_in_id(event, provider)
+                if is_named or entry.fields.get(b"position", b"").decode(errors="replace") in going:
+                    streams.given_up.setdefault(stream, []).append(entry.position.encode())
+
+    async def _entries(self, stream: str | bytes) -> AsyncIterator[LogEntry]:
         """Every entry of a stream, oldest first, a page at a time."""
         begin = "-"
         while page := await answer(self._redis.xrange(stream, begin, "+", count=_PAGE)):

@@ -41,15 +41,14 @@ class Naming:
         if self.is_in_conversation_that_goes(envelope):
             return True
         provider = str(envelope.get("source", "")).split("/")[2:3] or [""]
-        return self._is_in(envelope.get("data"), provider[0]) or self._is_in_id(
-            str(envelope.get("id", "")), provider[0]
-        )
+        return self._is_in(envelope.get("data"), provider[0]) or self.is_in_id(str(envelope.get("id", "")), provider[0])
 
     def is_in_conversation_that_goes(self, envelope: Mapping[str, Any]) -> bool:
         """Whether an event belongs to a conversation that is the person's."""
         return envelope.get("subject") in self._keys
 
-    def _is_in_id(self, event_id: str, provider: str) -> bool:
+    def is_in_id(self, event_id: str, provider: str) -> bool:
+        """Whether the person's address is a part of an event's id."""
         parts = event_id.partition("#")[0].split(":")[2:]
         return any(self._is(unquote(part), provider) for part in parts)
 
@@ -69,9 +68,7 @@ class Naming:
         """Whether one element of a capture names the person, as far as it could be read."""
         if isinstance(item, Event):
             about = [item.provider_ids, item.evidence, item.body]
-            return self._is_in_id(item.id, capture.provider) or self._is_in(
-                msgspec.to_builtins(about), capture.provider
-            )
+            return self.is_in_id(item.id, capture.provider) or self._is_in(msgspec.to_builtins(about), capture.provider)
         return isinstance(item, Linked) and self._is_in(msgspec.to_builtins(item.link), capture.provider)
 
     # --- values ---

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
+from correlator.lane_group import last_id
 from correlator.lease import Lease, leased
 from correlator.scripts import answer
 from receiver.namespace import IMPORTING
@@ -65,16 +66,9 @@ async def _header(redis: Redis, keyspace: Keyspace, now: datetime) -> Header:
         partitions=int(meta["partitions"]),
         id_key=meta["id_key"],
         cursor=cursor.decode(),
-        last_event=await _last_id(redis, keyspace.events),
+        last_event=await last_id(redis, keyspace.events),
         exported_at=format_time(now),
     )
-
-
-async def _last_id(redis: Redis, stream: str) -> str:
-    """The id that a stream gave last, though the entry may be gone; empty for one that there is not."""
-    if not await answer(redis.exists(stream)):
-        return ""
-    return str((await answer(redis.xinfo_stream(stream)))["last-generated-id"].decode())
 
 
 async def _still_held(lease: Lease) -> None:

@@ -21,12 +21,12 @@ import structlog
 from prometheus_client import multiprocess
 from redis.exceptions import AuthenticationError, ResponseError
 
+from correlator.redis_client import connect
 from correlator.scripts import answer
 from receiver.durability import check_durability, check_version
 from receiver.embedded import EmbeddedRedis
 from receiver.namespace import claim_namespace
 from receiver.process import die_with_parent
-from receiver.redis_client import connect
 from receiver.settings import Settings, refuse_unsupported
 from receiver.worker import GRACE_SECONDS
 from schemas.errors import ConfigError, StoreError

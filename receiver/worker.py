@@ -12,6 +12,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from correlator.lease import LEASE_SECONDS, Lease
+from correlator.redis_client import connect
 from correlator.store import Store
 from receiver.app import make_app
 from receiver.captures import CaptureLog
@@ -20,7 +21,6 @@ from receiver.namespace import claim_namespace, keyspace_of
 from receiver.pipeline import Pipeline
 from receiver.process import settle
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.settings import Server, Settings
 from schemas.keyspace import Keyspace
 

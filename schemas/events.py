@@ -219,7 +219,7 @@ class FailedMember(msgspec.Struct, frozen=True):
 
 
 class Members(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A change of who is in a group. The correlator fills in `after`, the list afterwards."""
+    """A change of who is in a group."""
 
     added: tuple[Address, ...]
     removed: tuple[Address, ...]
@@ -235,6 +235,8 @@ class Members(msgspec.Struct, frozen=True, omit_defaults=True):
     inferred: bool = False
     #: It came late, or was known already: nobody was added or removed by it.
     stale: bool = False
+    #: Who is in it once that is done, without your own lines; null while nobody is known.
+    after: tuple[Address, ...] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -162,3 +162,33 @@ class Keyspace:
     def dedupe_field(digest: bytes) -> bytes:
         """The field of one event id inside its hash."""
         return digest[:_DEDUPE_FIELD_BYTES]
+
+    # Of one group of subscribers. What is kept per lane is one hash a group: a consumer moves many lanes at once.
+
+    def subscribers(self, group: str) -> str:
+        """Hash: how many lanes a group of subscribers has, and the position that it began after. Made once."""
+        return f"{self.prefix}:sub:{group}"
+
+    def lane_cursors(self, group: str) -> str:
+        """Hash: by lane, the stream position up to which everything of it is handled."""
+        return f"{self.prefix}:sub:{group}:cursors"
+
+    def lane_holders(self, group: str) -> str:
+        """Hash: by lane, the token of the consumer that works it; it counts while that consumer's lease lives."""
+        return f"{self.prefix}:sub:{group}:holders"
+
+    def lane_tries(self, group: str) -> str:
+        """Hash: by lane, the position last tried with doubts and how often, so that the count survives a crash."""
+        return f"{self.prefix}:sub:{group}:tries"
+
+    def consumers(self, group: str) -> str:
+        """Set: tokens of the consumers that share the lanes; those whose lease is gone are removed when seen."""
+        return f"{self.prefix}:sub:{group}:consumers"
+
+    def consumer(self, group: str, token: str) -> str:
+        """String with a time to live: the lease of one consumer, holding its token. One, however many lanes it has."""
+        return f"{self.prefix}:sub:{group}:consumer:{token}"
+
+    def undeliverable(self, group: str) -> str:
+        """Stream, capped: what a group gave up on, by event id, position, reason and tries; `*` is any group's."""
+        return f"{self.prefix}:sub:{group}:dead"

@@ -71,13 +71,6 @@ class Source(msgspec.Struct, frozen=True):
     ids: dict[str, str]
 
 
-class Members(events.Members, frozen=True, omit_defaults=True):
-    """A change of who is in a group."""
-
-    #: Who is in it once that is done, without your own lines; null while nobody is known.
-    after: tuple[Address, ...] | UnsetType | None = UNSET
-
-
 #: What became of a message or batch over all its recipients, each counted once, at the furthest state known.
 #: `recipients` is null until it is known how many there are.
 Rollup = msgspec.defstruct(
@@ -103,8 +96,6 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool
 
 
-#: Where what is published says more than the event that it is made of.
-_COMPLETED: dict[Any, Any] = {events.Members: Members}
 #: What stands beside some bodies, where it is known.
 _BESIDE: dict[type[Body], list[tuple[str, Any, Any]]] = {
     events.MessageStatus: [("rollup", Rollup | UnsetType, UNSET)],
@@ -114,7 +105,7 @@ _BESIDE: dict[type[Body], list[tuple[str, Any, Any]]] = {
 
 def data_of(body: type[Body]) -> type[Data]:
     """The type of `data` in events with such a body."""
-    own = [(field.name, _COMPLETED.get(field.type, field.type)) for field in msgspec.structs.fields(body)]
+    own = [(field.name, field.type) for field in msgspec.structs.fields(body)]
     made = msgspec.defstruct(
         f"{body.__name__}Data",
         [*own, *_BESIDE.get(body, [])],

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
+from correlator.redis_client import connect
 from receiver.embedded import EmbeddedRedis
-from receiver.redis_client import connect
 from schemas.keyspace import Keyspace
 
 hypothesis_settings.register_profile("tests", deadline=None, max_examples=100, print_blob=True)

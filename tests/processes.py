@@ -24,8 +24,8 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from correlator.redis_client import connect, short_path
 from receiver.process import die_with_parent
-from receiver.redis_client import connect, short_path
 from schemas.keyspace import Keyspace
 from tests.service import document, path, proof
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.asyncio import Redis
 
+from correlator.redis_client import connect
 from receiver.captures import CaptureLog
-from receiver.redis_client import connect
 from schemas.callback import Capture
 from schemas.clock import format_time
 from schemas.wire import encode_facts, encode_headers

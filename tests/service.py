@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis.asyncio import Redis
 
 from correlator.lease import LEASE_SECONDS, Lease
+from correlator.redis_client import connect
 from correlator.store import Store
 from receiver.app import make_app
 from receiver.captures import CaptureLog
 from receiver.pipeline import Pipeline
 from receiver.provider import Provider
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, Signed, SinchHmac
 from receiver.settings import Settings, parse
 from receiver.worker import server_config

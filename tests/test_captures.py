@@ -13,6 +13,7 @@ import pytest
 import redis as redis_py
 from redis.asyncio import Redis
 
+from correlator.redis_client import connect
 from receiver.archive import Redacted, read
 from receiver.browsing import Fates, Reading, by_id, every, fates, logged, newest
 from receiver.captures import CaptureLog, LogEntry
@@ -21,7 +22,6 @@ from receiver.cli.selecting import scope_of
 from receiver.embedded import EmbeddedRedis
 from receiver.importing import Importer
 from receiver.links import link_body
-from receiver.redis_client import connect
 from receiver.selection import Fate, Quarantined, Selection
 from schemas.callback import AccountFacts, Callback, CaptureKind
 from schemas.events import Link

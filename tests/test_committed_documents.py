@@ -10,7 +10,7 @@ from receiver.documents.files import FOLDER, RELEASED, committed, text
 from receiver.documents.making import generated, release, write
 from receiver.documents.notes import field_notes
 from schemas.additive import lost_of_all
-from schemas.published import Members
+from schemas.events import Members
 
 PROMISED = committed(FOLDER / RELEASED)
 

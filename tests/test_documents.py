@@ -22,6 +22,7 @@ from correlator.gathering import Entry
 from correlator.lease import Lease
 from correlator.rollup import Rollup
 from correlator.store import Store
+from correlator.subscribe import Lag, Subscription
 from receiver import metrics
 from receiver.answers import UNFORESEEN, Refusal
 from receiver.app import Front, make_app
@@ -315,16 +316,21 @@ async def stream(redis: Redis, keyspace: Keyspace) -> list[tuple[str, Any]]:
     return [(entry_id.decode(), orjson.loads(fields[b"event"])) for entry_id, fields in entries]
 
 
-@pytest.fixture
-def python_subscriber(tmp_path: Path) -> Path:
-    """The README's subscriber, as it is written there."""
-    source, _ = blocks(README, "python")
-    file = tmp_path / "inbox.py"
+def program_with(word: str, folder: Path) -> Path:
+    """The README's Python program that has a word in it, as it is written there."""
+    [source] = [block for block in blocks(README, "python") if word in block]
+    file = folder / "inbox.py"
     file.write_text(source)
     return file
 
 
-async def test_the_python_subscriber_works_as_written(
+@pytest.fixture
+def python_subscriber(tmp_path: Path) -> Path:
+    """The README's subscriber without the library."""
+    return program_with("import redis", tmp_path)
+
+
+async def test_the_subscriber_with_redis_alone_works_as_written(
     python_subscriber: Path, redis: Redis, redis_url: str, namespace: str, keyspace: Keyspace
 ) -> None:
     """It handles every event of the stream, in order, and after a restart goes on where it was."""
@@ -358,6 +364,58 @@ async def _follow(command: Sequence[str], environment: dict[str, str], redis: Re
     return printed.decode().splitlines()
 
 
+async def test_the_loop_over_a_subscription_works_as_written(
+    redis: Redis, redis_url: str, namespace: str, keyspace: Keyspace, tmp_path: Path
+) -> None:
+    """It gets every event, each conversation in its order, and after a restart goes on where it was."""
+    program = program_with("async for event in subscription", tmp_path)
+    await publish(redis, keyspace, "1")
+    before = await _subscribe(program, redis_url, namespace, "crm")
+    await publish(redis, keyspace, "2")
+    after = await _subscribe(program, redis_url, namespace, "crm")
+    events = [event for _, event in await stream(redis, keyspace)]
+    lines = [f"{event['sequence'].lstrip('0')} {event['type']} {event['subject']} {event['id']}" for event in events]
+
+    assert (sorted(before), sorted(after)) == (sorted(lines[:4]), sorted(lines[4:]))
+    assert [line for line in before + after if line.split()[2] == events[0]["subject"]] == [
+        line for line in lines if line.split()[2] == events[0]["subject"]
+    ]
+
+
+async def test_the_handler_of_a_subscription_works_as_written(
+    redis: Redis, redis_url: str, namespace: str, keyspace: Keyspace, tmp_path: Path
+) -> None:
+    """It prints messages and reports, and ends in order when it is told to."""
+    program = program_with("subscription.run(handle", tmp_path)
+    await publish(redis, keyspace, "1")
+    printed = await _subscribe(program, redis_url, namespace, "inbox")
+    events = [event for _, event in await stream(redis, keyspace)]
+    texts = [event["data"]["message"]["text"] for event in events if event["type"] == "message.received"]
+
+    assert texts
+    assert [text for text in texts if not any(line.endswith(text) for line in printed)] == []
+    assert len(printed) == sum(event["type"] in {"message.received", "message.status"} for event in events)
+
+
+async def _subscribe(program: Path, redis_url: str, namespace: str, group: str) -> list[str]:
+    """Run a subscriber until its group is level with the stream, and return what it printed."""
+    known = {"PARTYLINE_NAMESPACE": namespace, "PARTYLINE_REDIS__URL": redis_url, "PYTHONPATH": str(ROOT)}
+    subscription = Subscription(redis_url, namespace=namespace, group=group)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(program), env={**os.environ, **known}, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(SNIPPET_SECONDS):
+            while await subscription.lag() != Lag(0.0, None):
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        printed, _ = await process.communicate()
+    return printed.decode().splitlines()
+
+
 # --- registering ------------------------------------------------------------------------------------------
 
 
@@ -365,14 +423,13 @@ async def test_the_python_client_works_as_written(
     redis_url: str, keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The README's program registers a send with a running receiver, and prints its conversation."""
-    _, source = blocks(README, "python")
-    (tmp_path / "register.py").write_text(source)
+    program = program_with("receiver.client", tmp_path)
     (tmp_path / "response.json").write_bytes(b'{"id": "m1", "to": ["+15555550111"]}')
     async with running_api(keyspace.namespace, redis_url, monkeypatch) as receiver:
         reached = {"PARTYLINE_URL": str(receiver.base_url), "PARTYLINE_API_TOKEN": TOKENS[0]}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "register.py",
+            program.name,
             cwd=tmp_path,
             env={**os.environ, **reached, "PYTHONPATH": str(ROOT)},
             stdout=asyncio.subprocess.PIPE,

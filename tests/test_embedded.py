@@ -14,9 +14,9 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from correlator.redis_client import connect, short_path
 from receiver import embedded
 from receiver.embedded import EmbeddedRedis, find_server
-from receiver.redis_client import connect, short_path
 from schemas.errors import ConfigError
 
 PATIENCE_SECONDS = 15.0

@@ -22,9 +22,11 @@ from correlator.conversation import Conversation
 from correlator.forget import Forgetting
 from correlator.lookup import Lookup
 from correlator.records import decode
+from correlator.redis_client import connect
 from correlator.rollup import Rollup
 from correlator.scripts import Scripts
 from correlator.store import Store
+from correlator.subscribe import Published, Retry, Subscription
 from receiver.captures import CaptureLog
 from receiver.embedded import EmbeddedRedis
 from receiver.forgetting import KINDS, Found, OtherPerson, OwnLine, Request, Search
@@ -32,7 +34,6 @@ from receiver.namespace import claim_namespace
 from receiver.naming import Naming
 from receiver.pipeline import read
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.samples import SAMPLES
 from receiver.settings import Settings
 from receiver.settings.values import SecretBytes
@@ -128,6 +129,24 @@ async def is_named(redis: Any, keyspace: Keyspace, *addresses: str) -> list[byte
     found = await everything(redis, keyspace)
     bare = [address.removeprefix("+1").rpartition(":")[2].encode() for address in addresses]
     return [name for name, value in found.items() if any(text in name or text in repr(value).encode() for text in bare)]
+
+
+async def give_everything_up(redis: Redis, keyspace: Keyspace, group: str) -> None:
+    """A group of subscribers whose handler fails at every event, and at each but once."""
+    waiting = await redis.xlen(keyspace.events)
+    subscription = Subscription(
+        redis, namespace=keyspace.namespace, group=group, start="beginning", retry=Retry(tries=1)
+    )
+
+    async def fail(_: Published) -> None:
+        raise ValueError
+
+    running = asyncio.create_task(subscription.run(fail))
+    async with asyncio.timeout(20):
+        while await redis.xlen(keyspace.undeliverable(group)) < waiting:  # noqa: ASYNC110 - another client writes it
+            await asyncio.sleep(0.05)
+    subscription.stop()
+    await running
 
 
 async def counters_are_exact(space: Space) -> bool:
@@ -347,6 +366,24 @@ async def test_what_cannot_be_read_is_searched_for_the_number(space: Space) -> N
     assert [capture for capture, _, _ in await space.engine.dead()] == ["cp_2"]
     assert await space.redis.xlen(space.keys.quarantine) == 1
     assert await counters_are_exact(space)
+
+
+async def test_dead_letters_of_subscribers_go_with_their_events(space: Space) -> None:
+    """Event ids may hold a number: letters of events that go do too, also of those gone before; others stay."""
+    await space.samples()
+    for name in ("crm", "inbox"):
+        await give_everything_up(space.redis, space.keys, name)
+    before = await is_named(space.redis, space.keys, ANN)
+    [(trimmed, _)] = await space.redis.xrange(space.keys.events, count=1)
+    await space.redis.xdel(space.keys.events, trimmed)
+    found = await space.forget()
+    left = {position for position, _ in await space.redis.xrange(space.keys.events)}
+    letters = [await space.redis.xrange(space.keys.undeliverable(name)) for name in ("crm", "inbox")]
+
+    assert space.keys.undeliverable("crm").encode() in before
+    assert await is_named(space.redis, space.keys, ANN) == []
+    assert all(left <= {fields[b"position"] for _, fields in each} for each in letters)
+    assert found.counts["dead letters"] >= 2 * found.counts["events"]
 
 
 async def test_captures_that_no_pipeline_has_read_stay(space: Space) -> None:

@@ -22,9 +22,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from correlator.conversation import Conversation
 from correlator.identity import Fact, Tied, Unlink, decide, identity_key, resolve
 from correlator.records import decode
+from correlator.redis_client import connect
 from correlator.rollup import Rollup
 from receiver.embedded import EmbeddedRedis
-from receiver.redis_client import connect
 from schemas.address import Address
 from schemas.events import (
     ConversationMembers,

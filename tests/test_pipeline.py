@@ -13,13 +13,13 @@ import pytest
 
 from correlator.gathering import Entry
 from correlator.lease import LEASE_SECONDS, Lease
+from correlator.redis_client import connect
 from correlator.store import Store
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog, LogEntry
 from receiver.pipeline import Pipeline, parse, read
 from receiver.provider import Provider
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.settings import Retention
 from schemas.callback import AccountFacts, Assurance, Callback, Capture
 from schemas.errors import ParseError, StoreError

@@ -18,7 +18,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from receiver.subscription import following
+from correlator.hints import following
 from schemas.keyspace import Keyspace
 from tests.service import ACCOUNTS, LINE, captures, document, entries, events, proof, running_app, work_off
 

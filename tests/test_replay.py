@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 REPAIRING = """
 import asyncio, sys
 from receiver.captures import CaptureLog
-from receiver.redis_client import connect
+from correlator.redis_client import connect
 from receiver.replay import Pace, Tally, repair
 from tests.captured import site_of
 
@@ -48,7 +48,7 @@ asyncio.run(main())
 REBUILDING = """
 import asyncio, sys
 from receiver.captures import CaptureLog
-from receiver.redis_client import connect
+from correlator.redis_client import connect
 from receiver.rebuilding import rebuild
 from receiver.replay import Pace, Tally
 from tests.captured import site_of

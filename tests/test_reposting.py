@@ -18,10 +18,10 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
+from correlator.redis_client import connect
 from receiver.authentication import repost_headers
 from receiver.captures import CaptureLog, LogEntry
 from receiver.embedded import EmbeddedRedis
-from receiver.redis_client import connect
 from receiver.reposting import UNREADABLE, NotTaken, Tally, repost
 from receiver.schemes import Signed
 from schemas.callback import AccountFacts, Callback, Capture, CaptureKind, Headers

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from correlator.redis_client import connect
 from receiver.provider import Provider
-from receiver.redis_client import connect
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, SinchHmac, UrlToken
 from receiver.settings import Settings, explain, load, parse
 from receiver.settings.formats import duration, size, written_duration, written_size

@@ -12,12 +12,13 @@ from redis.asyncio import Redis
 
 from correlator import lease
 from correlator.gathering import Entry
+from correlator.redis_client import connect
 from correlator.store import Store
+from correlator.subscribe import Subscription
 from receiver.captures import CaptureLog
 from receiver.namespace import claim_namespace
 from receiver.pipeline import read
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.samples import SAMPLES
 from receiver.settings import Settings
 from receiver.settings.values import SecretBytes
@@ -103,6 +104,32 @@ async def test_a_state_comes_back_as_it_was(engine: Engine, there: Keyspace) -> 
         assert (after[name][1] == -1) if left == -1 else (left - 60_000 < after[name][1] <= left)
     assert sum(done.trailer.keys.values()) == len(before) - 1  # the cursor stands in the header
     assert (done.header.cursor, done.behind) == ("2-0", False)
+
+
+async def test_a_group_of_subscribers_keeps_its_place(engine: Engine, there: Keyspace) -> None:
+    """What was handled before does not come again, and what is published after the import does."""
+    events = await engine.redis.xrange(engine.keyspace.events)
+    assert len(await _subscribed(engine.redis, engine.keyspace, len(events))) == len(events)
+    file, _ = await exported(engine)
+    await imported(engine.redis, there, file)
+    beyond = Engine(engine.redis, there)
+    assert await beyond.lease.take()
+    await beyond.feed(event("later", pair()))
+    await beyond.lease.give_up()
+
+    assert await _subscribed(engine.redis, there, 1) == ["later"]
+
+
+async def _subscribed(redis: Redis, keyspace: Keyspace, count: int) -> list[str]:
+    """The last parts of the ids of so many events."""
+    found = []
+    subscription = Subscription(redis, namespace=keyspace.namespace, group="crm", start="beginning")
+    async with asyncio.timeout(10), subscription:
+        async for one in subscription:
+            found.append(one.id.rpartition(":")[2])
+            if len(found) == count:
+                subscription.stop()
+    return found
 
 
 async def test_streams_are_not_part_of_it(engine: Engine, there: Keyspace) -> None:

@@ -17,10 +17,10 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from correlator.redis_client import connect
 from receiver.captures import QUARANTINE_BYTES
 from receiver.embedded import EmbeddedRedis
 from receiver.providers import PROVIDERS
-from receiver.redis_client import connect
 from receiver.schemes import Signed
 from schemas.callback import Capture
 from schemas.keyspace import Keyspace

@@ -9,14 +9,16 @@ from typing import Annotated
 
 import typer
 
+from correlator.filtering import Filter
+from correlator.hints import following
 from receiver.cli.reaching import redis_of
 from receiver.cli.terminal import ConfigOption, config_path, print_event
 from receiver.settings import Settings, load
-from receiver.subscription import following, matches
 from receiver.supervisor import stop_signal
 from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
 from schemas.keyspace import Keyspace
+from schemas.reader import glance
 
 
 def tail(
@@ -36,19 +38,20 @@ def tail(
         )
     settings = load(config_path(config), os.environ)
     try:
-        asyncio.run(_tail(settings, type_ or [], conversation or [], as_json=json))
+        wanted = Filter(frozenset(type_) if type_ else None, frozenset(conversation) if conversation else None)
+        asyncio.run(_tail(settings, wanted, as_json=json))
     except BrokenPipeError:  # who read us, `head` for one, has enough; nor may the last flush at our end fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-async def _tail(settings: Settings, types: list[str], subjects: list[str], *, as_json: bool) -> None:
+async def _tail(settings: Settings, wanted: Filter, *, as_json: bool) -> None:
     stopped = asyncio.ensure_future(stop_signal().wait())
     try:
         async with (
             redis_of(settings, None) as redis,
             following(redis, Keyspace(settings.namespace)) as envelopes,
         ):
-            reading = asyncio.ensure_future(_follow(envelopes, types, subjects, as_json=as_json))
+            reading = asyncio.ensure_future(_follow(envelopes, wanted, as_json=as_json))
             await asyncio.wait({stopped, reading}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
                 reading.result()
@@ -59,9 +62,9 @@ async def _tail(settings: Settings, types: list[str], subjects: list[str], *, as
         stopped.cancel()
 
 
-async def _follow(envelopes: AsyncIterator[bytes], types: list[str], subjects: list[str], *, as_json: bool) -> None:
+async def _follow(envelopes: AsyncIterator[bytes], wanted: Filter, *, as_json: bool) -> None:
     async for envelope in envelopes:
-        if not matches(envelope, types, subjects):
+        if not wanted.wants(glance(envelope)):
             continue
         if as_json:
             sys.stdout.buffer.write(envelope + b"\n")

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
+from correlator.redis_client import connect
 from receiver.authentication import operator, vouched
 from receiver.captures import CaptureLog
 from receiver.embedded import EmbeddedRedis
 from receiver.namespace import claim_namespace, keyspace_of
 from receiver.providers import PROVIDERS
 from receiver.queries import Directory
-from receiver.redis_client import connect
 from receiver.settings import Settings
 from schemas.callback import AccountFacts, Callback, CaptureKind
 from schemas.errors import PartylineError, StoreError

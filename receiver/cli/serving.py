@@ -13,12 +13,12 @@ import httpx
 import typer
 from rich.markup import escape
 
+from correlator.hints import following
+from correlator.redis_client import connect
 from receiver import log, tryout
 from receiver.cli.posting import post_sample
 from receiver.cli.terminal import LEVELS, ConfigOption, config_path, err, out, print_event
-from receiver.redis_client import connect
 from receiver.settings import Account, Settings, explain, load
-from receiver.subscription import following
 from receiver.supervisor import Service, serving, stop_signal
 from schemas.errors import ConfigError
 from schemas.keyspace import Keyspace

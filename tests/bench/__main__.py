@@ -27,8 +27,8 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from correlator.redis_client import connect
 from receiver.embedded import EmbeddedRedis
-from receiver.redis_client import connect
 from receiver.samples import SAMPLES
 from receiver.schemes import Ed25519, HubSignature
 from schemas.keyspace import Keyspace

@@ -32,9 +32,9 @@ from rich.table import Table
 
 from correlator.gathering import Entry
 from correlator.lease import Lease
+from correlator.redis_client import connect
 from correlator.store import Store
 from receiver.embedded import EmbeddedRedis
-from receiver.redis_client import connect
 from schemas.address import Address
 from schemas.callback import AccountFacts, Capture
 from schemas.events import (

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from correlator.redis_client import connect
 from receiver.embedded import EmbeddedRedis
-from receiver.redis_client import connect
 from tests.captured import events, fill, kept, settings_of, site_of, work_off
 
 NAMESPACE, REBUILT = "original", "rebuilt"

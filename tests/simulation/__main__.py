@@ -10,8 +10,8 @@ from pathlib import Path
 
 import uvloop
 
+from correlator.redis_client import connect
 from receiver.embedded import EmbeddedRedis
-from receiver.redis_client import connect
 from schemas.keyspace import Keyspace
 from tests.simulation.report import report
 from tests.simulation.run import Result, Settings, simulate, traffic

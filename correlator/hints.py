@@ -1,0 +1,64 @@
+"""Events as pub/sub brings them: hints, at most once, gone for who did not listen."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from schemas.errors import StoreError
+from schemas.keyspace import Keyspace
+
+_AGAIN_SECONDS = 0.5
+
+log = logging.getLogger("partyline.subscribe")
+
+
+@asynccontextmanager
+async def following(
+    redis: Redis, keyspace: Keyspace, types: Collection[str] = ()
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Every envelope published while the context lasts, as bytes; subscribed once it is entered.
+
+    `types`: only these; none: all. Raises StoreError when Redis fails, once it does.
+    """
+    pubsub: Any = redis.pubsub()
+    try:
+        with _store_errors():
+            await pubsub.psubscribe(*([keyspace.channel(each, "*") for each in types] or [keyspace.every_channel]))
+        yield _envelopes(pubsub)
+    finally:
+        await pubsub.aclose()
+
+
+async def following_for_ever(redis: Redis, keyspace: Keyspace, types: Collection[str] = ()) -> AsyncIterator[bytes]:
+    """The same through every outage of Redis; what was published meanwhile is missed."""
+    while True:
+        try:
+            async with following(redis, keyspace, types) as envelopes:
+                async for envelope in envelopes:
+                    yield envelope
+        except StoreError as error:
+            log.warning("hints are missed until Redis is back: %s", error)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _envelopes(pubsub: Any) -> AsyncIterator[bytes]:
+    messages = pubsub.listen()
+    while True:
+        with _store_errors():
+            message = await anext(messages)
+        if message["type"] == "pmessage":
+            yield message["data"]
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """Only what Redis does is its error; what becomes of the output, for one, is not."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreError(f"Redis: {type(error).__name__}: {error}; is the receiver running?") from error

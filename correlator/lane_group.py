@@ -1,0 +1,179 @@
+"""A group of subscribers in Redis: its facts, its lanes with their cursors and holders, its dead letters.
+
+Each consumer has one lease, a key with a time to live that holds its token; a lane is a consumer's while the lane's
+holder is that token and the lease lives. So renewing is one command, however many lanes it is for, and whoever was
+frozen past the lease has lost every lane at once: a token is never given twice, and each script checks it.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
+
+from correlator.board import Taken
+from correlator.lanes import BEGINNING, Position, show_position
+from correlator.scripts import Scripts, answer
+from schemas.keyspace import Keyspace
+
+_LETTERS_KEPT: Final = 65536
+
+
+class Survey(NamedTuple):
+    """Who lives, and who took which lane last."""
+
+    consumers: frozenset[str]
+    holders: dict[int, str]
+
+
+async def last_id(redis: Redis, stream: str) -> str:
+    """The id that a stream gave last, though the entry may be gone; empty for one that there is not."""
+    if not await answer(redis.exists(stream)):
+        return ""
+    return str((await answer(redis.xinfo_stream(stream)))["last-generated-id"].decode())
+
+
+class LaneGroup:
+    """One consumer's hold on its group. All calls raise StoreError when Redis fails."""
+
+    def __init__(self, redis: Redis, keyspace: Keyspace, group: str, lease_seconds: float) -> None:
+        self._redis: Any = redis
+        self._group = group
+        self._keys = keyspace
+        self._scripts = Scripts(redis)
+        self._milliseconds = int(lease_seconds * 1000)
+        self._holders = keyspace.lane_holders(group)
+        self._cursors = keyspace.lane_cursors(group)
+        self._tries = keyspace.lane_tries(group)
+        self._lease = ""
+        #: Where lanes begin whose cursor has never moved.
+        self.start: Position = BEGINNING
+        self.token = ""
+
+    # --- the group ---
+
+    async def made(self) -> int | None:
+        """How many lanes the group has; None: there is no such group yet."""
+        facts = await answer(self._redis.hgetall(self._keys.subscribers(self._group)))
+        if not facts:
+            return None
+        self.start = _position(facts[b"start"])
+        return int(facts[b"lanes"])
+
+    async def make(self, lanes: int, start: Position) -> int:
+        """Make the group, unless another consumer has just done so; how many lanes it has."""
+        name = self._keys.subscribers(self._group)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hsetnx(name, "lanes", lanes)
+        pipeline.hsetnx(name, "start", show_position(start))
+        await answer(pipeline.execute())
+        return await self.made() or lanes
+
+    async def last(self) -> Position:
+        """The newest position that the stream has given, though the entry may be gone."""
+        last = await last_id(self._redis, self._keys.events)
+        return _position(last.encode()) if last else BEGINNING
+
+    async def oldest_after(self, position: Position) -> Position | None:
+        """The first entry after a position; None: there is none."""
+        found = await answer(self._redis.xrange(self._keys.events, f"({show_position(position)}", "+", count=1))
+        return _position(found[0][0]) if found else None
+
+    async def read(self, after: Position, count: int, wait_milliseconds: int) -> list[tuple[Position, bytes]]:
+        """Entries of the stream after a position; waits for the first. An entry without an event has empty bytes."""
+        found = await answer(self._redis.xread({self._keys.events: show_position(after)}, count, wait_milliseconds))
+        return [
+            (_position(entry), fields.get(b"event", b""))
+            for _, entries in found or ()
+            for entry, fields in entries
+            if fields is not None
+        ]
+
+    # --- the consumer's lease ---
+
+    async def join(self) -> None:
+        """Begin anew, with a token of its own and no lanes."""
+        self.token = secrets.token_hex(8)
+        self._lease = self._keys.consumer(self._group, self.token)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.set(self._lease, self.token, px=self._milliseconds)
+        pipeline.sadd(self._keys.consumers(self._group), self.token)
+        await answer(pipeline.execute())
+
+    async def renew(self) -> bool:
+        """Prolong the lease. False: it ran out, and all lanes are lost."""
+        return bool(await answer(self._scripts.lease(keys=[self._lease], args=[self.token, self._milliseconds])))
+
+    async def give_up(self) -> None:
+        """End the lease. Lanes that were not released are free too, and their next event is tried with doubts."""
+        await answer(self._scripts.lease(keys=[self._lease], args=[self.token, 0]))
+        await answer(self._redis.srem(self._keys.consumers(self._group), self.token))
+
+    async def survey(self) -> Survey:
+        """Who shares the lanes now. Those whose lease is gone are struck off: no token comes back."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.smembers(self._keys.consumers(self._group))
+        pipeline.hgetall(self._holders)
+        members, holders = await answer(pipeline.execute())
+        tokens = sorted({token.decode() for token in members} | {self.token})
+        leases = await answer(self._redis.mget([self._keys.consumer(self._group, token) for token in tokens]))
+        alive = frozenset(token for token, lease in zip(tokens, leases, strict=True) if lease is not None)
+        if gone := set(tokens) - alive:
+            await answer(self._redis.srem(self._keys.consumers(self._group), *gone))
+        return Survey(alive, {int(lane): token.decode() for lane, token in holders.items()})
+
+    # --- lanes ---
+
+    async def take(self, lanes: Iterable[tuple[int, str]]) -> list[Taken]:
+        """Take lanes, each from its former holder (empty for none); those that were free still."""
+        wanted = list(lanes)
+        former = [self._keys.consumer(self._group, token) if token else self._lease for _, token in wanted]
+        keys = [self._lease, self._holders, self._cursors, self._tries, *former]
+        args = [self.token, *(word for pair in wanted for word in pair)]
+        return [self._taken(*each) for each in await answer(self._scripts.lane_take(keys=keys, args=args))]
+
+    def _taken(self, lane: bytes, cursor: bytes, tries: bytes, unreleased: int) -> Taken:
+        at = _position(cursor) if cursor else self.start
+        tried = _position(tries.split(b" ")[0]) if tries else BEGINNING
+        return Taken(int(lane), at, bool(unreleased) or tried > at)
+
+    async def move(self, moves: Mapping[int, Position]) -> set[int]:
+        """Move the cursors of lanes; those that are another's by now are not moved, and are returned."""
+        args = [self.token, *(word for lane, at in moves.items() for word in (lane, show_position(at)))]
+        moved = await answer(self._scripts.lane_move(keys=[self._lease, self._holders, self._cursors], args=args))
+        return moves.keys() - {int(lane) for lane in moved}
+
+    async def release(self, lanes: Iterable[int]) -> None:
+        """Let others take these lanes."""
+        await answer(self._scripts.lane_release(keys=[self._lease, self._holders], args=[self.token, *lanes]))
+
+    async def cursors(self, lanes: Iterable[int] | None = None) -> dict[int, Position]:
+        """How far these lanes are, or (None) all whose cursor has ever moved."""
+        if lanes is None:
+            found = await answer(self._redis.hgetall(self._cursors))
+            return {int(lane): _position(cursor) for lane, cursor in found.items()}
+        numbers = list(lanes)
+        found = await answer(self._redis.hmget(self._cursors, numbers))
+        return {lane: _position(cursor) if cursor else self.start for lane, cursor in zip(numbers, found, strict=True)}
+
+    # --- tries and dead letters ---
+
+    async def count_try(self, lane: int, position: Position, past: Position, *, at_least: int, more: int) -> int:
+        """How often an event was tried, `more` of which is news; 0: the lane is another's by now.
+
+        The lane's cursor moves to `past`, up to where everything of it is handled.
+        """
+        keys = [self._lease, self._holders, self._cursors, self._tries]
+        args: list[Any] = [self.token, lane, show_position(position), at_least, more, show_position(past)]
+        return int(await answer(self._scripts.lane_try(keys=keys, args=args)))
+
+    async def bury(self, lane: int, position: Position, event: str, reason: str, tries: int) -> bool:
+        """Give an event up. False: the lane is another's by now."""
+        keys = [self._lease, self._holders, self._cursors, self._keys.undeliverable(self._group), self._keys.events]
+        args: list[Any] = [self.token, lane, show_position(position), event, reason, tries, _LETTERS_KEPT]
+        return bool(await answer(self._scripts.lane_bury(keys=keys, args=args)))
+
+
+def _position(data: bytes) -> Position:
+    milliseconds, _, counter = data.partition(b"-")
+    return int(milliseconds), int(counter)
