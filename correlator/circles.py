@@ -15,7 +15,7 @@ import msgspec
 
 from correlator.records import Record
 from correlator.users import Users
-from schemas.address import Address
+from schemas.address import Address, is_phone
 from schemas.events import IdentityKind, Keywords
 from schemas.ids import ConversationKey
 
@@ -135,13 +135,19 @@ def joined(circles: Iterable[Circle]) -> Circle:
 
 def is_spared(circle: Circle, contact: Address, order: Order) -> bool:
     """Whether a contact's phone is in doubt at that place in the log, but for what a person said."""
-    if not any(tied.personal for tied in circle.ties):
+    if not any(map(_ends_doubts, circle.ties)):
         return False
-    return users_of(circle.ties).doubted(contact) > order >= _without_persons(circle).doubted(contact)
+    return users_of(circle.ties).doubted(contact) > order >= _at_worst(circle).doubted(contact)
 
 
-def _without_persons(circle: Circle) -> Users:
-    return users_of(tuple(tied for tied in circle.ties if not tied.personal))
+def _ends_doubts(tied: Tied) -> bool:
+    """Whether a person says it, and it ends doubts: a tie of two ids. One of a phone and an id can only make one."""
+    return tied.personal and not is_phone(tied.one) and not is_phone(tied.other)
+
+
+def _at_worst(circle: Circle) -> Users:
+    """Who is who, should everything be taken back that ends a doubt."""
+    return users_of(tuple(tied for tied in circle.ties if not _ends_doubts(tied)))
 
 
 def with_tie(circle: Circle, tied: Tied) -> Circle:
@@ -181,11 +187,11 @@ def _with(facts: tuple[Doubtful, ...], fact: Doubtful) -> tuple[Doubtful, ...]:
 
 def settle(circle: Circle) -> Settled:
     """Apply the rules to a circle."""
-    users, proven = users_of(circle.ties), _without_persons(circle)
+    users, at_worst = users_of(circle.ties), _at_worst(circle)
     every = tuple(sorted({*circle.doubtful, *circle.spared}))
     doubtful = tuple(fact for fact in every if fact.sight.order >= users.doubted(fact.sight.contact))
     deciding = tuple(fact for fact in every if fact not in doubtful)
-    spared = tuple(fact for fact in deciding if fact.sight.order >= proven.doubted(fact.sight.contact))
+    spared = tuple(fact for fact in deciding if fact.sight.order >= at_worst.doubted(fact.sight.contact))
     held = tuple(fact for fact in doubtful if fact not in circle.doubtful)
     # What one fact no longer claims, another may: where any is held, all that decide say so again.
     freed = tuple(fact for fact in deciding if held or fact not in spared or fact not in circle.spared)

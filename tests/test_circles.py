@@ -257,3 +257,12 @@ def test_where_one_fact_is_held_the_others_say_again_what_they_claim() -> None:
 
     assert (unsaid.freed, unsaid.held) == ((fact(7),), (fact(11),))
     assert unsaid.circle.doubtful == (fact(11),)
+
+
+def test_a_person_may_have_made_the_doubt_that_a_person_ended() -> None:
+    """Of two things that a person said, one made a doubt and one ended it: the second taken back, it is there again."""
+    made = with_doubtful(circle(Tied(1, ANN, ANN_ID), Tied(5, ANN, BOB_ID, personal=True)), fact(6))
+    ended = settle(with_tie(made, Tied(9, ANN_ID, BOB_ID, personal=True)))
+
+    assert ended.freed == ended.circle.spared == (fact(6),)
+    assert settle(without_tie(ended.circle, ANN_ID, BOB_ID)).held == (fact(6),)
