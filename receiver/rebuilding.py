@@ -33,13 +33,13 @@ async def rebuild(target: Site, entries: AsyncIterator[LogEntry], pace: Pace, ta
 
     Raises ScratchError where the scratch file cannot be used, StoreError and LeaseLost as a commit does.
     """
-    await _claim(target)
+    is_begun = await _claim(target)
     async with leased(target.redis, target.keyspace) as lease:
         with scratch() as file:
             working = Rebuild(target.keyspace, target.settings.id_key, file.mapping(), file.names())
-            cursor = await target.store().cursor()
-            if cursor:
+            if is_begun:
                 await _recall(target, working)
+            cursor = await target.store().cursor()
             async with _writing(target.store(), lease, cursor, tally) as writing:
                 async for batch in batches(_after(entries, cursor), pace, _BATCH):
                     readable = [again(entry) for entry in batch]
@@ -95,8 +95,11 @@ async def _after(entries: AsyncIterator[LogEntry], cursor: str) -> AsyncIterator
 # --- what is there already ---
 
 
-async def _claim(target: Site) -> None:
-    """Make the namespace, or recognise one that an earlier run (or a state's import) has begun for these keys."""
+async def _claim(target: Site) -> bool:
+    """Make the namespace, or recognise one that an earlier run (or a state's import) has begun for these keys.
+
+    Whether it is begun: there may be records without a cursor, of a first capture that was not written to its end.
+    """
     keyspace = target.keyspace
     ours = {
         "layout": LAYOUT,
@@ -112,6 +115,7 @@ async def _claim(target: Site) -> None:
         raise PartylineError(
             f"namespace {keyspace.namespace} exists and is no rebuild of {keyspace.keys_of}; choose a name that is free"
         )
+    return bool(recorded)
 
 
 async def _recall(target: Site, working: Rebuild) -> None:

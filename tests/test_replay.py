@@ -158,6 +158,25 @@ async def test_a_rebuild_goes_on_where_it_ended(site: Site, namespace: str) -> N
     assert await kept(target) == await kept(site)
 
 
+async def test_a_rebuild_goes_on_inside_its_first_capture(site: Site, namespace: str) -> None:
+    """Cut off before the first capture was written to its end, there are records and no cursor: they are read back."""
+    redis: Any = site.redis
+    target = site_of(site.redis, f"{namespace}-2", keys_of=namespace)
+    first, *_ = [entry async for entry in log(site)]
+
+    async def one() -> Any:
+        yield first
+
+    await rebuild(target, one(), Pace(), Tally())
+    await redis.delete(target.keyspace.cursor)
+    tally = Tally()
+    await rebuild(target, log(site), Pace(), tally)
+
+    assert tally.duplicates > 0
+    assert [same(event) for event in await events(target)] == [same(event) for event in await events(site)]
+    assert await kept(target) == await kept(site)
+
+
 async def test_a_state_and_the_log_after_it_rebuild_a_namespace(redis: Redis, namespace: str) -> None:
     """Where the log no longer reaches back: the state as of some position, and what came later, equal the original."""
     plain: Any = redis

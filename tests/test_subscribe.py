@@ -30,9 +30,9 @@ from schemas.ids import ConversationKey, EventId
 from schemas.keyspace import Keyspace
 from schemas.reader import Unknown, decode, glance
 from tests.captured import fill, site_of, work_off
+from tests.chatter import chatter, event, inversions, publish, repeats, subject_of
 from tests.engine import ANN, BOB, CAT, pair, started
 from tests.engine import event as event_of
-from tests.published import chatter, event, inversions, publish, repeats, subject_of
 
 QUICK = Retry(3, 0.01, 0.02)
 SECONDS = 10
@@ -78,7 +78,7 @@ async def handle(subscription: Subscription, count: int) -> list[Published]:
 
 
 def ids(events: list[Published]) -> list[tuple[str, int | None]]:
-    """What tells the events of `tests.published` apart."""
+    """What tells the events of `tests.chatter` apart."""
     return [(one.subject, one.sequence) for one in events]
 
 

@@ -20,8 +20,8 @@ from redis.exceptions import RedisError
 from correlator.subscribe import CONCURRENCY
 from receiver.embedded import EmbeddedRedis
 from schemas.keyspace import Keyspace
+from tests.chatter import chatter, event, inversions, publish, repeats, subject_of
 from tests.processes import Process, space_at, started, until
-from tests.published import chatter, event, inversions, publish, repeats, subject_of
 from tests.subscriber import Told
 
 #: How often a consumer is killed, and events in all: a few in every run, 200 and 100,000 in `make test-deep`.

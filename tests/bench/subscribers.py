@@ -20,7 +20,7 @@ from correlator.redis_client import connect
 from correlator.subscribe import Published, Subscription
 from receiver.embedded import EmbeddedRedis
 from schemas.keyspace import Keyspace
-from tests.published import chatter, publish
+from tests.chatter import chatter, publish
 
 NAMESPACE: Final = "bench"
 CONVERSATIONS: Final = 5000
