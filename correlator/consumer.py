@@ -18,7 +18,7 @@ from correlator.board import Board, Lane
 from correlator.filtering import Filter
 from correlator.lane_group import LaneGroup
 from correlator.lanes import Position, plan, show_position
-from schemas.errors import ParseError, StoreError
+from schemas.errors import ParseError, StoreError, StreamRewound
 from schemas.reader import Published, decode, glance
 
 Handler = Callable[[Published], Awaitable[object]]
@@ -310,9 +310,18 @@ class Consumer:
         while not self._stopping:
             try:
                 await step()
+            except StreamRewound as error:
+                self._start_over(error)
             except StoreError as error:
                 self._complain(error)
                 await asyncio.sleep(_OUTAGE_SECONDS)
+
+    def _start_over(self, error: StreamRewound) -> None:
+        """Forget what was read. The lanes are ours still, and are taken anew from where Redis says that they are."""
+        log.warning("%s; what is there is handled again from the cursors on", error)
+        self._group.forget_read()
+        self._board.drop([*self._board.lanes])
+        self._stirred.set()
 
     def _complain(self, error: StoreError) -> None:
         """Say at once that Redis is away, and then now and again."""

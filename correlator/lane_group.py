@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
 from correlator.board import Taken
 from correlator.lanes import BEGINNING, Position, show_position
 from correlator.scripts import Scripts, answer
+from schemas.errors import StreamRewound
 from schemas.keyspace import Keyspace
 
 _LETTERS_KEPT: Final = 65536
@@ -46,6 +48,8 @@ class LaneGroup:
         self._cursors = keyspace.lane_cursors(group)
         self._tries = keyspace.lane_tries(group)
         self._lease = ""
+        #: The last entry that was read: what a failover may have lost.
+        self._witness: Position | None = None
         #: Where lanes begin whose cursor has never moved.
         self.start: Position = BEGINNING
         self.token = ""
@@ -80,14 +84,49 @@ class LaneGroup:
         return _position(found[0][0]) if found else None
 
     async def read(self, after: Position, count: int, wait_milliseconds: int) -> list[tuple[Position, bytes]]:
-        """Entries of the stream after a position; waits for the first. An entry without an event has empty bytes."""
-        found = await answer(self._redis.xread({self._keys.events: show_position(after)}, count, wait_milliseconds))
-        return [
+        """Entries of the stream after a position; waits for the first. An entry without an event has empty bytes.
+
+        Raises StreamRewound where the stream does not have any more what was read before.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        if self._witness:
+            pipeline.xrange(self._keys.events, self._last_seen, self._last_seen)
+        pipeline.xread({self._keys.events: show_position(after)}, count, wait_milliseconds)
+        *witness, found = await answer(pipeline.execute())
+        if witness == [[]] and not await self._is_trimmed():
+            raise _rewound()
+        read = [
             (_position(entry), fields.get(b"event", b""))
             for _, entries in found or ()
             for entry, fields in entries
             if fields is not None
         ]
+        if read:
+            self._witness = max(self._witness or BEGINNING, read[-1][0])
+        return read
+
+    @property
+    def _last_seen(self) -> str:
+        return show_position(self._witness) if self._witness else ""
+
+    async def _is_trimmed(self) -> bool:
+        """As `lua/stands.lua` has it: whether all up to what was read last is gone from the stream."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xrange(self._keys.events, "-", self._last_seen, count=1)
+        pipeline.exists(self._keys.events)
+        before, is_there = await answer(pipeline.execute())
+        return not before and bool(is_there)
+
+    def forget_read(self) -> None:
+        """Nothing counts as read any more: it is to be read anew."""
+        self._witness = None
+
+    async def _call(self, script: AsyncScript, keys: list[str], args: list[Any]) -> Any:
+        """Call a script that moves cursors. Raises StreamRewound as `read` does."""
+        said = await answer(script(keys=keys, args=args))
+        if said == b"REWOUND":
+            raise _rewound()
+        return said
 
     # --- the consumer's lease ---
 
@@ -139,8 +178,9 @@ class LaneGroup:
 
     async def move(self, moves: Mapping[int, Position]) -> set[int]:
         """Move the cursors of lanes; those that are another's by now are not moved, and are returned."""
-        args = [self.token, *(word for lane, at in moves.items() for word in (lane, show_position(at)))]
-        moved = await answer(self._scripts.lane_move(keys=[self._lease, self._holders, self._cursors], args=args))
+        places = [word for lane, at in moves.items() for word in (lane, show_position(at))]
+        keys = [self._lease, self._holders, self._cursors, self._keys.events]
+        moved = await self._call(self._scripts.lane_move, keys, [self.token, self._last_seen, *places])
         return moves.keys() - {int(lane) for lane in moved}
 
     async def release(self, lanes: Iterable[int]) -> None:
@@ -163,15 +203,19 @@ class LaneGroup:
 
         The lane's cursor moves to `past`, up to where everything of it is handled.
         """
-        keys = [self._lease, self._holders, self._cursors, self._tries]
-        args: list[Any] = [self.token, lane, show_position(position), at_least, more, show_position(past)]
-        return int(await answer(self._scripts.lane_try(keys=keys, args=args)))
+        keys = [self._lease, self._holders, self._cursors, self._tries, self._keys.events]
+        args = [self.token, lane, show_position(position), at_least, more, show_position(past), self._last_seen]
+        return int(await self._call(self._scripts.lane_try, keys, args))
 
     async def bury(self, lane: int, position: Position, event: str, reason: str, tries: int) -> bool:
         """Give an event up. False: the lane is another's by now."""
         keys = [self._lease, self._holders, self._cursors, self._keys.undeliverable(self._group), self._keys.events]
-        args: list[Any] = [self.token, lane, show_position(position), event, reason, tries, _LETTERS_KEPT]
-        return bool(await answer(self._scripts.lane_bury(keys=keys, args=args)))
+        args = [self.token, lane, show_position(position), event, reason, tries, _LETTERS_KEPT, self._last_seen]
+        return bool(await self._call(self._scripts.lane_bury, keys, args))
+
+
+def _rewound() -> StreamRewound:
+    return StreamRewound("the end of the event stream is not there any more: a failover of Redis has lost it")
 
 
 def _position(data: bytes) -> Position:

@@ -9,42 +9,60 @@ from typing import Any
 
 import hiredis
 from redis.asyncio import Redis
+from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from correlator.redis_finding import finding_pool
+from correlator.redis_url import RedisUrl, read_url
 from schemas.errors import ConfigError
+from schemas.keyspace import Keyspace
 
-SUPPORTED = ("redis://", "rediss://", "unix://")
+_CONNECT_SECONDS = 5.0
 
 
-def connect(url: str, timeout_seconds: float | None) -> Redis:
-    """A client for a standalone server.
+def connect(url: str, timeout_seconds: float | None, keyspace: Keyspace | None = None) -> Redis:
+    """A client for the server that holds one partition of a namespace, whatever stands around it.
 
     Args:
-        url: redis://, rediss:// or unix://.
+        url: as `correlator.redis_url` reads it.
         timeout_seconds: for each command and for connecting; None for commands that wait (XREAD BLOCK, subscribers).
+        keyspace: what it is for; a cluster has each partition on a server of its own, elsewhere it does not matter.
 
-    Raises ConfigError for an URL of another kind.
+    Raises ConfigError for a URL that cannot be used.
     """
-    if not url.startswith(SUPPORTED):
-        raise ConfigError([f"redis.url: {url.partition('://')[0]}:// is not supported by this version; use redis://"])
-    client: Redis = Redis.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds or 5.0,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        client_name="partyline",
-    )
+    where = _read(url)
+    options = {
+        **where.options,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds or _CONNECT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "client_name": "partyline",
+    }
+    pool = _pool(where, keyspace, options)
     try:
-        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        pool.make_connection()  # type: ignore[no-untyped-call]
     except TypeError as error:  # an option in the URL that redis-py does not know
         raise ConfigError([f"redis.url: its options cannot be used: {str(error).rpartition(' ')[2]}"]) from None
-    client.connection_pool.connection_class = _packing(client.connection_pool.connection_class)
-    socket = client.connection_pool.connection_kwargs.get("path")
+    pool.connection_class = _packing(pool.connection_class)
+    socket = pool.connection_kwargs.get("path")
     if socket:
-        client.connection_pool.connection_kwargs["path"] = short_path(socket)
-    return client
+        pool.connection_kwargs["path"] = short_path(socket)
+    return Redis.from_pool(pool)
+
+
+def _read(url: str) -> RedisUrl:
+    try:
+        return read_url(url)
+    except ValueError as error:
+        raise ConfigError([f"redis.url: {error}"]) from None
+
+
+def _pool(where: RedisUrl, keyspace: Keyspace | None, options: dict[str, Any]) -> ConnectionPool:
+    if where.kind == "server":
+        return ConnectionPool(**options)
+    return finding_pool(where, keyspace.prefix if keyspace else "", options)
 
 
 def _packing(connection: type[Any]) -> type[Any]:

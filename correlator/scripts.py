@@ -24,30 +24,47 @@ class Scripts:
         self.withdraw = _bind(redis, "withdraw")
         self.forget = _bind(redis, "forget")
         self.lane_take = _bind(redis, "lane_take")
-        self.lane_move = _bind(redis, "lane_move")
-        self.lane_try = _bind(redis, "lane_try")
-        self.lane_bury = _bind(redis, "lane_bury")
+        self.lane_move = _bind(redis, "stands", "lane_move")
+        self.lane_try = _bind(redis, "stands", "lane_try")
+        self.lane_bury = _bind(redis, "stands", "lane_bury")
         self.lane_release = _bind(redis, "lane_release")
         self._redis = redis
+
+    async def append_replicated(
+        self, keys: Sequence[str], args: Sequence[Any], replicas: int, within: int
+    ) -> list[Any]:
+        """Call `append`, and wait until so many replicas have it, `within` milliseconds; its answer and their number.
+
+        Both are sent at once: WAIT is about all that was written on its connection before.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.evalsha(self.append.sha, len(keys), *keys, *args)
+        pipeline.wait(replicas, within)
+        return await self._said(pipeline, self.append) or await self.append_replicated(keys, args, replicas, within)
 
     async def commit_each(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Call `commit` once for each of these keys and arguments, in order and without waiting in between."""
         pipeline = self._redis.pipeline(transaction=False)
         for keys, args in calls:
             pipeline.evalsha(self.commit.sha, len(keys), *keys, *args)
+        return await self._said(pipeline, self.commit) or await self.commit_each(calls)
+
+    async def _said(self, pipeline: Any, script: AsyncScript) -> list[Any]:
+        """What calls of a script say; nothing where it had to be loaded first, and nothing was called."""
         said: list[Any] = await pipeline.execute(raise_on_error=False)
-        if isinstance(said[0], NoScriptError):  # then so are all: nothing was called
-            await self._redis.script_load(self.commit.script)
-            return await self.commit_each(calls)
+        if isinstance(said[0], NoScriptError):  # then so are all its calls
+            await self._redis.script_load(script.script)
+            return []
         for error in said:
             if isinstance(error, Exception):
                 raise error
         return said
 
 
-def _bind(redis: Redis, name: str) -> AsyncScript:
-    source = files("correlator").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return redis.register_script(source)
+def _bind(redis: Redis, *names: str) -> AsyncScript:
+    """A script, after those that it has its functions from."""
+    folder = files("correlator").joinpath("lua")
+    return redis.register_script("".join(folder.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names))
 
 
 async def answer(call: Awaitable[Any]) -> Any:

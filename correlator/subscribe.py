@@ -80,7 +80,8 @@ class Subscription:
         """A subscription that reads nothing yet.
 
         Args:
-            redis: redis://, rediss:// or unix://, of a standalone server; or a client, which stays yours to close.
+            redis: the URL of a server, of sentinels or of a cluster (see `correlator.redis_url`); or a client of the
+                server that has the namespace, which stays yours to close.
             namespace: the receiver's.
             group: who shares these events. Another group gets all of them as well.
             types: only these types; none: all.
@@ -160,7 +161,7 @@ class Subscription:
 
         Raises StoreError when Redis cannot be reached.
         """
-        async with _client(self._redis) as redis:
+        async with _client(self._redis, self._keys) as redis:
             group = self._group_at(redis)
             lanes = await group.made()
             if lanes is None:
@@ -185,7 +186,7 @@ class Subscription:
         """A consumer of the group. A loop before that was left, and not closed yet, ends first."""
         if self._consumer is not None:
             await self._consumer.close()
-        async with _client(self._redis) as redis:
+        async with _client(self._redis, self._keys) as redis:
             consumer = self._consumer = await self._consumer_at(redis)
             try:
                 await consumer.open()
@@ -227,7 +228,7 @@ async def hints(
     if mistakes := [*_mistakes(namespace, types)]:
         raise ConfigError(mistakes)
     keyspace = Keyspace(namespace)
-    async with _client(redis, timeout_seconds=None) as client:
+    async with _client(redis, keyspace, timeout_seconds=None) as client:
         resolving = _resolving(client, keyspace, types, conversations)
         wanted = await resolving()
         async for envelope in following_for_ever(client, keyspace, types):
@@ -247,14 +248,16 @@ def _read(envelope: bytes) -> Published | None:
 
 
 @asynccontextmanager
-async def _client(redis: str | Redis, timeout_seconds: float | None = _TIMEOUT_SECONDS) -> AsyncIterator[Redis]:
+async def _client(
+    redis: str | Redis, keyspace: Keyspace, timeout_seconds: float | None = _TIMEOUT_SECONDS
+) -> AsyncIterator[Redis]:
     """A client of ours for an URL, or the one that was given."""
     if not isinstance(redis, str):
         if redis.get_encoder().decode_responses:  # type: ignore[no-untyped-call]
             raise ConfigError(["redis: a client without decode_responses is needed; or give the URL"])
         yield redis
         return
-    client = connect(redis, timeout_seconds)
+    client = connect(redis, timeout_seconds, keyspace)
     try:
         yield client
     finally:

@@ -16,7 +16,7 @@ from correlator.scripts import answer
 from receiver import metrics
 from receiver.answers import METHOD_NOT_ALLOWED, NOT_FOUND, UNFORESEEN, answer_problem
 from receiver.api import Api
-from receiver.captures import CaptureLog
+from receiver.captures import CaptureLog, replicas_of
 from receiver.documents.files import FOLDER, OPENAPI
 from receiver.operations import CALLBACK_PATHS, by_path
 from receiver.provider import Provider
@@ -38,7 +38,7 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
     The clock is an argument, so that a test may send what was signed in another year.
     """
     keyspace = Keyspace(settings.namespace)
-    log = CaptureLog(redis, keyspace)
+    log = CaptureLog(redis, keyspace, replicas_of(settings.redis))
     veil = Veil(settings.id_key)
     endpoints = {
         name: Endpoint(account, providers[account.provider], veil) for name, account in settings.accounts.items()

@@ -1,18 +1,36 @@
 """The capture log: what was accepted, in order. The only queue."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
 
 from correlator.scripts import Scripts, answer
+from receiver.settings import Redis as RedisSettings
+from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
 from schemas.wire import CAPTURE_FIELDS, QUARANTINE_FIELDS
 
 #: How many entries one trimming call looks at: bounds how long it holds Redis up.
 _TRIM_ENTRIES = 500
+#: The part of the write deadline that replicas have.
+_FOR_REPLICAS = 0.8
 QUARANTINE_BYTES = 64 * 1024 * 1024
+
+
+class Replicas(NamedTuple):
+    """Which replicas must have what is written before it counts as durable."""
+
+    #: How many; 0: none, the server alone.
+    number: int = 0
+    #: How long they are waited for.
+    milliseconds: int = 0
+
+
+def replicas_of(redis: RedisSettings) -> Replicas:
+    """Those that the configuration names; their word must come before the deadline of the write does."""
+    return Replicas(redis.wait_replicas, int(redis.write_deadline_seconds * 1000 * _FOR_REPLICAS))
 
 
 class LogEntry(msgspec.Struct, frozen=True):
@@ -25,14 +43,16 @@ class LogEntry(msgspec.Struct, frozen=True):
 class CaptureLog:
     """The streams that hold what was received: captures, dead letters and the quarantine."""
 
-    def __init__(self, redis: Redis, keyspace: Keyspace) -> None:
+    def __init__(self, redis: Redis, keyspace: Keyspace, replicas: Replicas = Replicas()) -> None:  # noqa: B008 - frozen
         self._redis = redis
+        self._replicas = replicas
         self._keys = keyspace
         self._scripts = Scripts(redis)
 
     async def append(self, captures: Sequence[list[bytes]]) -> None:
-        """Write captures in one call; when it returns they are as durable as the server is. Raises StoreError.
+        """Write captures in one call; when it returns they are as durable as the server is, and its replicas.
 
+        Raises StoreError: they may be in the log all the same, where it was an answer or replicas that lacked.
         Each is the values of CAPTURE_FIELDS, as `encode_capture` gives them.
         """
         await self._append(self._keys.captures, CAPTURE_FIELDS, captures)
@@ -91,7 +111,13 @@ class CaptureLog:
         args: list[Any] = [len(names), *names]
         for values in entries:
             args += values
-        await answer(self._scripts.append(keys=[stream, self._keys.bytes_of(stream)], args=args))
+        keys = [stream, self._keys.bytes_of(stream)]
+        if self._replicas.number:
+            _, have = await answer(self._scripts.append_replicated(keys, args, *self._replicas))
+            if have < self._replicas.number:
+                raise StoreError(f"{have} of {self._replicas.number} replicas have it in time: see redis.wait_replicas")
+        else:
+            await answer(self._scripts.append(keys=keys, args=args))
 
     async def _trim(self, stream: str, before: str, max_bytes: int, *cursor: str) -> int:
         total, removed = 0, _TRIM_ENTRIES

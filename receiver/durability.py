@@ -47,6 +47,17 @@ async def check_durability(redis: Redis, durability: str) -> None:
         raise ConfigError(mistakes)
 
 
+async def too_few_replicas(redis: Redis, wanted: int) -> int | None:
+    """How many replicas the server has, where those are fewer than wanted; None: enough, or it does not tell."""
+    if not wanted:
+        return None
+    try:
+        connected = int((await answer(redis.info("replication")))["connected_slaves"])
+    except (StoreError, KeyError):  # an account that may not ask
+        return None
+    return connected if connected < wanted else None
+
+
 def weaknesses(config: Mapping[str, str], durability: str) -> list[str]:
     """What a server's configuration lacks, in sentences that say what to set. Pure."""
     mistakes: list[str] = []

@@ -23,7 +23,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 
 from correlator.redis_client import connect
 from correlator.scripts import answer
-from receiver.durability import check_durability, check_version
+from receiver.durability import check_durability, check_version, too_few_replicas
 from receiver.embedded import EmbeddedRedis
 from receiver.namespace import claim_namespace
 from receiver.process import die_with_parent
@@ -207,12 +207,14 @@ async def _keep_alive(redis: EmbeddedRedis) -> None:
 
 
 async def _check_redis(settings: Settings, redis_url: str) -> None:
-    redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0)
+    redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0, Keyspace(settings.namespace))
     try:
         await answer(redis.ping())
         await check_version(redis)
         await check_durability(redis, settings.redis.durability)
         await claim_namespace(redis, Keyspace(settings.namespace), settings)
+        if (few := await too_few_replicas(redis, settings.redis.wait_replicas)) is not None:
+            log.warning("fewer replicas than redis.wait_replicas: no callback can be stored in Redis", connected=few)
     except StoreError as error:
         if isinstance(error.__cause__, ResponseError | AuthenticationError):
             raise ConfigError([f"redis.url: the server cannot be used: {error}"]) from error

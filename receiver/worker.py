@@ -45,7 +45,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve_http(settings: Settings, sockets: list[socket.socket]) -> None:
-    redis = connect(settings.redis.url, settings.redis.write_deadline_seconds)
+    redis = connect(settings.redis.url, settings.redis.write_deadline_seconds, Keyspace(settings.namespace))
     app = make_app(settings, PROVIDERS, redis)
     settle()
     await uvicorn.Server(server_config(app, settings.server)).serve(sockets)
@@ -70,7 +70,7 @@ def server_config(app: ASGIApp, server: Server) -> uvicorn.Config:
 
 
 async def _serve_pipeline(settings: Settings) -> None:
-    redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS)
+    redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS, Keyspace(settings.namespace))
     try:
         await claim_namespace(redis, Keyspace(settings.namespace), settings)
         keyspace = await keyspace_of(redis, settings.namespace)

@@ -25,6 +25,7 @@
     ├── ParseError                    authentic, stored, unreadable: a dead letter  .path
     └── StoreError                    Redis (or the spool) did not take it; retryable
         ├── Overloaded                too many bytes in flight
+        ├── StreamRewound             a failover has lost the end of a stream that was read already
         └── LeaseLost                 another pipeline holds the lease; stop at once
 
 Messages name the setting to look at, never a secret, a text or a full phone number.
@@ -142,6 +143,12 @@ class Overloaded(StoreError):
     """More request bytes are in flight than `server.max_in_flight` allows."""
 
     reason = "overloaded"
+
+
+class StreamRewound(StoreError):
+    """A stream does not have any more what was read of it: a failover has lost its end."""
+
+    reason = "stream_rewound"
 
 
 class LeaseLost(StoreError):

@@ -8,6 +8,7 @@ import typer
 
 from correlator.lookup import Lookup, Page
 from receiver.api import look_up, placed
+from receiver.captures import CaptureLog, replicas_of
 from receiver.cli.reaching import by_operator, directory_of, hand_in, namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.links import Tying, link_body, link_of, read_key, tying
@@ -140,5 +141,5 @@ async def _hand_in(settings: Settings, asked: Link | Tying, *, undone: bool) -> 
         facts = AccountFacts() if configured is None else configured.facts
         callback = by_operator(provider, account, facts, link_body(link, undone=undone))
         identifier = mint(callback.received_at)
-        await hand_in(redis, keyspace, identifier, callback, "link")
+        await hand_in(CaptureLog(redis, keyspace, replicas_of(settings.redis)), identifier, callback, "link")
     return identifier

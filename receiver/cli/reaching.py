@@ -30,10 +30,13 @@ _NAMESPACE = re.compile("[a-z0-9-]{1,32}")
 
 
 @asynccontextmanager
-async def redis_of(settings: Settings, timeout_seconds: float | None) -> AsyncIterator[Redis]:
-    """A client of the Redis that a configuration names; of the embedded one if a running service has started it."""
-    url: str = settings.redis.url
-    redis = connect(EmbeddedRedis(settings.redis.data_dir).url if url == "embedded" else url, timeout_seconds)
+async def redis_of(settings: Settings, timeout_seconds: float | None, namespace: str = "") -> AsyncIterator[Redis]:
+    """A client of the Redis that a configuration names; of the embedded one if a running service has started it.
+
+    `namespace`: what it is for, where that is another than the configuration's.
+    """
+    url: str = EmbeddedRedis(settings.redis.data_dir).url if settings.redis.url == "embedded" else settings.redis.url
+    redis = connect(url, timeout_seconds, Keyspace(namespace or settings.namespace))
     try:
         yield redis
     finally:
@@ -41,11 +44,11 @@ async def redis_of(settings: Settings, timeout_seconds: float | None) -> AsyncIt
 
 
 @asynccontextmanager
-async def running_redis(settings: Settings) -> AsyncIterator[Redis]:
+async def running_redis(settings: Settings, namespace: str = "") -> AsyncIterator[Redis]:
     """The same, not waited for: StoreError where it is one that a service starts, and none has."""
     if settings.redis.url == "embedded" and not EmbeddedRedis(settings.redis.data_dir).socket.exists():
         raise StoreError("the embedded Redis does not run: start `partyline serve` (or `partyline try`) first")
-    async with redis_of(settings, _TIMEOUT_SECONDS) as redis:
+    async with redis_of(settings, _TIMEOUT_SECONDS, namespace) as redis:
         yield redis
 
 
@@ -80,9 +83,7 @@ def by_operator(provider: str, account: str, facts: AccountFacts, body: bytes) -
     return vouched(operator(), provider=provider, account=account, facts=facts, headers=(), body=body, now=now)
 
 
-async def hand_in(
-    redis: Redis, keyspace: Keyspace, identifier: CaptureId, callback: Callback, kind: CaptureKind
-) -> None:
-    """Write one capture; when it returns it is as durable as the server is."""
+async def hand_in(log: CaptureLog, identifier: CaptureId, callback: Callback, kind: CaptureKind) -> None:
+    """Write one capture; when it returns it is as durable as the log promises."""
     values = encode_capture(identifier, callback, encode_facts(callback.facts), kind)
-    await CaptureLog(redis, keyspace).append([values])
+    await log.append([values])

@@ -8,6 +8,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from receiver.captures import CaptureLog, replicas_of
 from receiver.cli.reaching import by_operator, hand_in, namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
@@ -79,6 +80,6 @@ async def _register(settings: Settings, account: Account, body: bytes) -> tuple[
     capture = outbound(identifier, callback)
     events = readable(capture, provider)
     async with namespace_of(settings) as (redis, keyspace):
-        await hand_in(redis, keyspace, identifier, callback, "outbound")
+        await hand_in(CaptureLog(redis, keyspace, replicas_of(settings.redis)), identifier, callback, "outbound")
     scope = Scope(settings.id_key, keyspace.keys_of, account.provider, account.name)
     return identifier, conversations(events, scope, capture.line_addresses())

@@ -21,7 +21,7 @@ from receiver.archive_files import ArchiveError, opened
 from receiver.browsing import Reading, judge, taking
 from receiver.captures import CaptureLog, LogEntry
 from receiver.cli.output import readable_output, run
-from receiver.cli.reaching import namespace_of, refuse_unless_namespace
+from receiver.cli.reaching import namespace_of, refuse_unless_namespace, running_redis
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.preview import Preview, preview
@@ -229,7 +229,8 @@ async def _work(site: Site, source: _Source, wanted: Wanted, way: _Way, total: i
         try:
             if way.into is not None:
                 target = Keyspace(way.into, keys_of=site.keyspace.keys_of)
-                await rebuild(site._replace(keyspace=target), source.entries(), pace, tally)
+                async with running_redis(site.settings, way.into) as redis:
+                    await rebuild(site._replace(redis=redis, keyspace=target), source.entries(), pace, tally)
             elif way.repair:
                 await replaying.repair(site, source.entries(), pace, tally)
             else:

@@ -90,7 +90,7 @@ async def _try(settings: Settings, path: Path, folder: Path) -> None:
 async def _show_samples(service: Service, folder: Path) -> None:
     """Post each provider's sample conversation over HTTP, and print the events as pub/sub brings them."""
     settings = service.settings
-    redis = connect(service.redis_url, None)
+    redis = connect(service.redis_url, None, Keyspace(settings.namespace))
     try:
         async with (
             httpx.AsyncClient(base_url=service.url) as client,

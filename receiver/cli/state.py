@@ -106,7 +106,7 @@ async def _export(settings: Settings, target: BinaryIO) -> Exported:
 
 
 async def _import(settings: Settings, target: str, checked: Checked, source: BinaryIO) -> None:
-    async with running_redis(settings) as redis:
+    async with running_redis(settings, target) as redis:
         await import_state(redis, Keyspace(target), checked, items(source))
 
 

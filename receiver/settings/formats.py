@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from correlator.redis_url import SUPPORTED, read_url
 from receiver.settings.reading import Reader, WrongValueError, closest
 from receiver.settings.values import DAY, GIB, KIB, MIB, Network, Secret, SecretBytes
 from schemas.address import Address, AddressError, parse_address
@@ -26,7 +27,6 @@ _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": KIB, "mib
 _SECONDS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600), "d": Fraction(DAY)}
 _LONGEST = 36525 * DAY  # a century: anything beyond is a slip, and overflows a date
 _MIN_REPLAY_TOKEN = 16
-_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 
 def text(value: Any) -> str:
@@ -148,15 +148,18 @@ def redis_url(value: Any) -> Secret:
         parts = urlsplit(text(value))
     except ValueError as error:
         raise WrongValueError("is not a URL") from error
-    schemes = ", ".join(f"{scheme}://" for scheme in _REDIS_SCHEMES)
-    if parts.scheme not in _REDIS_SCHEMES or not value.startswith(f"{parts.scheme}://"):
-        raise WrongValueError(f'is neither "embedded" nor a URL with {schemes}')
+    if not value.startswith(SUPPORTED):
+        raise WrongValueError(f'is neither "embedded" nor a URL with {", ".join(SUPPORTED)}')
     _check_port(parts)
     # So that what stands after the @ is the server and can be shown to people.
     if value.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1 or parts.fragment:
         raise WrongValueError("has a password that confuses the URL; percent-encode @, /, ? and # in it")
     if not (parts.netloc.rpartition("@")[2] or (parts.scheme == "unix" and parts.path)):
         raise WrongValueError("names no server")
+    try:
+        read_url(value)
+    except ValueError as error:
+        raise WrongValueError(str(error)) from None
     return Secret(value)
 
 

@@ -1,0 +1,177 @@
+"""Redis as more than one server: what a failover costs subscribers and senders, which is nothing that was acknowledged.
+
+Real servers are killed; the subscribers' code does nothing about it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import RedisError
+
+from correlator.redis_client import connect
+from correlator.subscribe import Published, Subscription, hints
+from schemas.keyspace import Keyspace
+from tests.chatter import chatter, event, inversions, subject_of
+from tests.farm import Farm, cluster, sentinels
+
+SECONDS = 30
+CONVERSATIONS, EVENTS, AT_ONCE = 20, 400, 10
+
+
+@asynccontextmanager
+async def handling(
+    farm: Farm, namespace: str, consumers: int = 2, lease_seconds: float = 1.0
+) -> AsyncIterator[list[Published]]:
+    """What a group of consumers has handled so far, of a stream from its beginning."""
+    handled: list[Published] = []
+
+    async def handle(one: Published) -> None:
+        handled.append(one)
+
+    group = [
+        Subscription(farm.url, namespace=namespace, group="crm", start="beginning", lease_seconds=lease_seconds)
+        for _ in range(consumers)
+    ]
+    running = [asyncio.create_task(each.run(handle)) for each in group]
+    try:
+        yield handled
+    finally:
+        for each in group:
+            each.stop()
+        await asyncio.wait_for(asyncio.gather(*running), SECONDS)
+
+
+async def publish_acknowledged(farm: Farm, keyspace: Keyspace, envelopes: Sequence[bytes], replicas: int) -> None:
+    """Put events into the stream until replicas have them, as the receiver does: what fails is tried again."""
+    redis: Any = connect(farm.url, 1.0, keyspace)
+    async with asyncio.timeout(SECONDS):
+        for at in range(0, len(envelopes), AT_ONCE):
+            some = envelopes[at : at + AT_ONCE]
+            while not await _published(redis, keyspace, some, replicas):  # noqa: ASYNC110 - nobody tells when it is back
+                await asyncio.sleep(0.1)
+    await redis.aclose()
+
+
+async def _published(redis: Any, keyspace: Keyspace, envelopes: Sequence[bytes], replicas: int) -> bool:
+    pipeline = redis.pipeline(transaction=False)
+    for envelope in envelopes:
+        pipeline.xadd(keyspace.events, {"event": envelope})
+    pipeline.wait(replicas, 500)
+    try:
+        return bool((await pipeline.execute())[-1] >= replicas)
+    except (RedisError, OSError):
+        return False
+
+
+async def until(holds: Callable[[], bool], what: Callable[[], object]) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, what()
+        await asyncio.sleep(0.05)
+
+
+def noted(handled: Sequence[Published]) -> list[tuple[str, int]]:
+    """Subject and sequence of each."""
+    return [(one.subject, one.sequence or 0) for one in handled]
+
+
+def expected(envelopes: int) -> set[tuple[str, int]]:
+    """All that is published."""
+    sequences = [0] * CONVERSATIONS
+    for envelope in chatter(CONVERSATIONS, envelopes):
+        number = next(each for each in range(CONVERSATIONS) if subject_of(each).encode() in envelope)
+        sequences[number] += 1
+    return {(subject_of(number), at + 1) for number, last in enumerate(sequences) for at in range(last)}
+
+
+@pytest.mark.parametrize("farming", [sentinels, cluster], ids=["sentinel", "cluster"])
+async def test_a_failover_costs_subscribers_nothing_that_replicas_had(
+    farming: Any, tmp_path: Path, keyspace: Keyspace, namespace: str
+) -> None:
+    """The master is killed while events flow: every event is handled, each conversation in its order."""
+    envelopes = list(chatter(CONVERSATIONS, EVENTS))
+    async with farming(tmp_path) as farm, handling(farm, namespace) as handled:
+        master = await farm.master(keyspace)
+        publishing = asyncio.create_task(publish_acknowledged(farm, keyspace, envelopes, 1))
+        await until(lambda: len(handled) > EVENTS / 4, lambda: f"only {len(handled)} events were handled")
+        master.kill()
+        assert (await farm.master(keyspace)).port != master.port
+        master.start_again()
+        await publishing
+        whole = expected(EVENTS)
+        await until(lambda: whole <= set(noted(handled)), lambda: f"missed: {whole - set(noted(handled))}")
+    assert set(noted(handled)) == whole
+    assert inversions(noted(handled)) == []
+
+
+async def test_what_a_failover_loses_is_handled_once_it_is_published_again(
+    tmp_path: Path, keyspace: Keyspace, namespace: str
+) -> None:
+    """Events that no replica had are gone with the master, however far subscribers were; those in their place come.
+
+    The lost ones had greater positions than what takes their place: the clock of the old master was ahead. And the
+    consumer's lease outlives the failover, so nothing else would have it look at its cursors again.
+    """
+    ahead = int(time.time() * 1000) + 60_000
+    kept = [event(subject_of(1), number) for number in (1, 2)]
+    lost = [event(subject_of(1), number) for number in (3, 4)]
+    async with sentinels(tmp_path) as farm, handling(farm, namespace, 1, lease_seconds=60.0) as handled:
+        await publish_acknowledged(farm, keyspace, kept, 2)
+        await until(lambda: len(handled) == 2, lambda: noted(handled))
+        master = await farm.master()
+        await farm.cut_off(master)
+        for number, envelope in enumerate(lost):
+            await master.ask("XADD", keyspace.events, f"{ahead + number}-0", "event", envelope)
+        await until(lambda: len(handled) == 4, lambda: noted(handled))
+        master.kill()
+        again = [*lost, event(subject_of(1), 5)]
+        await publish_acknowledged(farm, keyspace, again, 0)
+        await until(lambda: (subject_of(1), 5) in noted(handled), lambda: noted(handled))
+        redis: Any = connect(farm.url, 1.0, keyspace)
+        stream = await redis.xrange(keyspace.events)
+        await redis.aclose()
+
+    assert [fields[b"event"] for _, fields in stream] == [*kept, *again]
+    assert int(stream[-1][0].partition(b"-")[0]) < ahead
+    assert inversions(noted(handled)) == []
+    assert noted(handled)[-3:] == [(subject_of(1), number) for number in (3, 4, 5)]
+
+
+@pytest.mark.parametrize("farming", [sentinels, cluster], ids=["sentinel", "cluster"])
+async def test_hints_come_from_wherever_the_master_is(
+    farming: Any, tmp_path: Path, keyspace: Keyspace, namespace: str
+) -> None:
+    """What is published on the master reaches who listens by the URL of all servers; after a failover again."""
+    heard: list[Published] = []
+
+    async def listen(url: str) -> None:
+        async for one in hints(url, namespace=namespace):
+            heard.append(one)  # noqa: PERF401 - it is read meanwhile
+
+    async def tell(farm: Farm, sequence: int) -> None:
+        """Say it until it is heard: hints may be missed."""
+        redis: Any = connect(farm.url, 1.0, keyspace)
+        async with asyncio.timeout(SECONDS):
+            while not any(one.sequence == sequence for one in heard):
+                try:
+                    await redis.publish(keyspace.channel("message.received", "cv"), event(subject_of(1), sequence))
+                except (RedisError, OSError):
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(0.02)
+        await redis.aclose()
+
+    async with farming(tmp_path) as farm:
+        listening = asyncio.create_task(listen(farm.url))
+        await tell(farm, 1)
+        (await farm.master(keyspace)).kill()
+        await tell(farm, 2)
+        listening.cancel()
+        await asyncio.wait([listening])
+
+    assert {one.sequence for one in heard} == {1, 2}
