@@ -350,7 +350,7 @@ async def client_of(base: str) -> AsyncIterator[httpx.AsyncClient]:
 @asynccontextmanager
 async def space_at(url: str, namespace: str) -> AsyncIterator[Space]:
     """A namespace at a server, with a client of its own."""
-    redis = connect(url, 5.0)
+    redis = connect(url, 5.0, Keyspace(namespace))
     try:
         yield Space(redis, namespace)
     finally:
