@@ -110,7 +110,7 @@ class LaneGroup:
         return show_position(self._witness) if self._witness else ""
 
     async def _is_trimmed(self) -> bool:
-        """As `lua/stands.lua` has it: whether all up to what was read last is gone from the stream."""
+        """As `lua/shared/stands.lua` has it: whether all up to what was read last is gone from the stream."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.xrange(self._keys.events, "-", self._last_seen, count=1)
         pipeline.exists(self._keys.events)

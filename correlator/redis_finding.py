@@ -17,7 +17,8 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.crc import key_slot
-from redis.exceptions import ClusterDownError, ConnectionError, MovedError, RedisError, ResponseError  # noqa: A004
+from redis.exceptions import ClusterDownError, MovedError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as Disconnected
 
 from correlator.redis_url import Host, RedisUrl
 from schemas.errors import ConfigError
@@ -104,7 +105,7 @@ class _Noticing:
         except ResponseError as error:
             if isinstance(error, MovedError | ClusterDownError) or _READ_ONLY in str(error):
                 await self.disconnect()  # type: ignore[attr-defined]
-                raise ConnectionError("the server is not in charge any more") from error
+                raise Disconnected("the server is not in charge any more") from error
             raise
 
 

@@ -24,9 +24,9 @@ class Scripts:
         self.withdraw = _bind(redis, "withdraw")
         self.forget = _bind(redis, "forget")
         self.lane_take = _bind(redis, "lane_take")
-        self.lane_move = _bind(redis, "stands", "lane_move")
-        self.lane_try = _bind(redis, "stands", "lane_try")
-        self.lane_bury = _bind(redis, "stands", "lane_bury")
+        self.lane_move = _bind(redis, "shared/stands", "lane_move")
+        self.lane_try = _bind(redis, "shared/stands", "lane_try")
+        self.lane_bury = _bind(redis, "shared/stands", "lane_bury")
         self.lane_release = _bind(redis, "lane_release")
         self._redis = redis
 
