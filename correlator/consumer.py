@@ -1,4 +1,4 @@
-"""One consumer of a group: keeps its lease and its share of the lanes, reads, hands events out, moves cursors.
+"""One consumer of a group at one partition: keeps its lease and its lanes, reads, hands events out, moves cursors.
 
 Three loops run beside whoever handles the events: one reads the stream on to the board, one moves cursors in Redis
 after what is handled, one renews the lease and takes or hands over lanes. Each waits out an outage of Redis.
@@ -57,7 +57,7 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Consumer:
-    """From `open` to `close`. Its events come by `next` and `finish`, or all go to a handler with `run`."""
+    """From `open` to `close`. Its events come by `next` and `finish`, or go to a handler with `work`."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Consumer:
         retry: Retry,
         wanted: Filter,
         resolve: Callable[[], Awaitable[Filter]] | None,
+        ready: asyncio.Event,
     ) -> None:
         """A consumer that has not joined yet.
 
@@ -78,6 +79,7 @@ class Consumer:
             retry: what becomes of events whose handling fails.
             wanted: the filter.
             resolve: looks up the filter anew, where conversations are named in it.
+            ready: set whenever there may be something to hand out, or it has ended.
         """
         self._group = group
         self._board = Board(lanes)
@@ -90,9 +92,11 @@ class Consumer:
         self._complained_at = self._time() - _COMPLAIN_SECONDS
         self._stopping = self._closed = False
         self._closing = asyncio.Lock()
-        self._failure: BaseException | None = None
-        #: There may be something to hand out; room on the board; something for cursors to follow, and that at once.
-        self._ready, self._room, self._handled, self._at_once = (asyncio.Event() for _ in range(4))
+        #: What ended it by itself.
+        self.failure: BaseException | None = None
+        self._ready = ready
+        #: There may be room on the board; something for cursors to follow, and that at once.
+        self._room, self._handled, self._at_once = (asyncio.Event() for _ in range(3))
         #: Lanes are to be shared out anew.
         self._stirred = asyncio.Event()
         #: Cursors move in the order of their positions, whoever moves them.
@@ -145,20 +149,16 @@ class Consumer:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._failure = self._failure or task.exception()
+            self.failure = self.failure or task.exception()
             self.stop()
 
     # --- handing out ---
 
     async def next(self) -> tuple[Lane, Published] | None:
-        """The next event, and the lane to `finish` once it is handled. None: it was stopped."""
-        while not self._stopping:
-            lane = self._take()
-            if lane is None:
-                await self._pause(self._ready, _IDLE_SECONDS)
-            elif (event := await self._begun(lane)) is not None:
+        """The next event that may be handled now, and the lane to `finish` once it is; None: there is none."""
+        while (lane := self._take()) is not None:
+            if (event := await self._begun(lane)) is not None:
                 return lane, event
-        self._raise_failure()
         return None
 
     def finish(self, lane: Lane) -> None:
@@ -168,26 +168,14 @@ class Consumer:
         if not self._room.is_set() and self._board.has_room:
             self._room.set()
 
-    async def run(self, handler: Handler, concurrency: int, grace_seconds: float) -> None:
-        """Hand all events to a handler, of so many lanes at once, until stopped; then wait for those under way."""
-        workers: set[asyncio.Task[None]] = set()
-        try:
-            while not self._stopping:
-                await self._pause(self._ready, _IDLE_SECONDS)
-                while self._may_begin and self._board.has_ready and len(workers) < concurrency:
-                    worker = self._spawn(self._work(handler))
-                    workers.add(worker)
-                    worker.add_done_callback(workers.discard)
-                    await asyncio.sleep(0)
-            if workers:
-                await asyncio.wait(workers, timeout=grace_seconds)
-        finally:
-            await _cancelled(workers)
-        self._raise_failure()
+    @property
+    def has_work(self) -> bool:
+        """Whether an event may be handled now."""
+        return self._may_begin and self._board.has_ready
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+    def work(self, handler: Handler) -> "asyncio.Task[None]":
+        """A task that hands events to a handler, one after the other, as long as there are some."""
+        return self._spawn(self._work(handler))
 
     async def _work(self, handler: Handler) -> None:
         handled = 0
@@ -414,11 +402,3 @@ class Consumer:
             await self._move()
             await self._group.release(lanes)
             self._board.drop(lanes)
-
-
-async def _cancelled(tasks: set["asyncio.Task[None]"]) -> None:
-    """End tasks, and wait until they have."""
-    for task in list(tasks):
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

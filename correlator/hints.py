@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -19,31 +19,37 @@ log = logging.getLogger("partyline.subscribe")
 
 @asynccontextmanager
 async def following(
-    redis: Redis, keyspace: Keyspace, types: Collection[str] = ()
+    redis: Redis, spaces: Sequence[Keyspace], types: Collection[str] = ()
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Every envelope published while the context lasts, as bytes; subscribed once it is entered.
+    """Every envelope published in these partitions while the context lasts, as bytes; subscribed once it is entered.
 
     `types`: only these; none: all. Raises StoreError when Redis fails, once it does.
     """
     pubsub: Any = redis.pubsub()
     try:
         with _store_errors():
-            await pubsub.psubscribe(*([keyspace.channel(each, "*") for each in types] or [keyspace.every_channel]))
+            await pubsub.psubscribe(*(pattern for keyspace in spaces for pattern in _patterns(keyspace, types)))
         yield _envelopes(pubsub)
     finally:
         await pubsub.aclose()
 
 
-async def following_for_ever(redis: Redis, keyspace: Keyspace, types: Collection[str] = ()) -> AsyncIterator[bytes]:
+async def following_for_ever(
+    redis: Redis, spaces: Sequence[Keyspace], types: Collection[str] = ()
+) -> AsyncIterator[bytes]:
     """The same through every outage of Redis; what was published meanwhile is missed."""
     while True:
         try:
-            async with following(redis, keyspace, types) as envelopes:
+            async with following(redis, spaces, types) as envelopes:
                 async for envelope in envelopes:
                     yield envelope
         except StoreError as error:
             log.warning("hints are missed until Redis is back: %s", error)
             await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _patterns(keyspace: Keyspace, types: Collection[str]) -> list[str]:
+    return [keyspace.channel(each, "*") for each in types] or [keyspace.every_channel]
 
 
 async def _envelopes(pubsub: Any) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ from correlator.rollup import Rollup
 from correlator.scripts import answer
 from schemas.address import Address
 from schemas.envelope import SEQUENCE_DIGITS
+from schemas.errors import StoreError
 from schemas.events import Pointer
 from schemas.ids import ConversationKey, Scope, key_of
 from schemas.keyspace import Keyspace
@@ -42,6 +43,17 @@ async def origin(redis: Redis, keyspace: Keyspace) -> str:
     """The namespace that conversation keys derive for: this one, or the one that it was rebuilt from."""
     recorded: bytes | None = await answer(redis.hget(keyspace.meta, "keys_of"))
     return recorded.decode() if recorded else keyspace.namespace
+
+
+async def recorded_partitions(redis: Redis, keyspace: Keyspace) -> int:
+    """How many partitions a namespace has, as it remembers. Raises StoreError for one that was never made."""
+    recorded: bytes | None = await answer(redis.hget(keyspace.meta, "partitions"))
+    if recorded is None:
+        raise StoreError(
+            f"namespace {keyspace.namespace} has never been served there: start its receiver first, mend the name,"
+            " or say how many partitions it will have"
+        )
+    return int(recorded)
 
 
 class Lookup:

@@ -9,11 +9,11 @@ when the next one is asked for (or when the handler given to `run` returns), and
 here or at another consumer. `hints` gives events as pub/sub brings them instead: at most once, and to everybody.
 """
 
+import asyncio
 import logging
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -22,17 +22,18 @@ import msgspec
 from redis.asyncio import Redis
 
 from correlator.consumer import Consumer, Handler, Retry
+from correlator.consumers import Consumers
 from correlator.filtering import Filter
 from correlator.hints import following_for_ever
 from correlator.lane_group import LaneGroup
 from correlator.lanes import BEGINNING, Position, just_before, read_position, show_position
-from correlator.lookup import Lookup
+from correlator.lookup import Lookup, recorded_partitions
+from correlator.options import filter_mistakes, group_mistakes, start_mistakes
 from correlator.redis_client import connect
 from schemas.clock import unix_milliseconds
 from schemas.errors import ConfigError, ParseError
-from schemas.events import EVENT_TYPES
 from schemas.ids import ConversationKey
-from schemas.keyspace import Keyspace
+from schemas.keyspace import Keyspace, keyspaces
 from schemas.reader import Published, decode, glance
 
 __all__ = ["CONCURRENCY", "LANES", "LEASE_SECONDS", "Lag", "Published", "Retry", "Subscription", "hints"]
@@ -43,10 +44,6 @@ CONCURRENCY: Final = 32
 LEASE_SECONDS: Final = 6.0
 _TIMEOUT_SECONDS: Final = 5.0
 _GRACE_SECONDS: Final = 15.0
-_MOST_LANES: Final = 1024
-
-_NAMESPACE = re.compile("[a-z0-9-]{1,32}")
-_GROUP = re.compile("[A-Za-z0-9._-]{1,64}")
 
 log = logging.getLogger("partyline.subscribe")
 
@@ -58,6 +55,8 @@ class Lag(msgspec.Struct, frozen=True):
     seconds: float
     #: Where that event stands in the stream; None where there is none.
     position: str | None
+    #: Of which partition's stream.
+    partition: int = 0
 
 
 class Subscription:
@@ -75,6 +74,7 @@ class Subscription:
         retry: Retry = Retry(),  # noqa: B008 - frozen
         lanes: int = LANES,
         lease_seconds: float = LEASE_SECONDS,
+        partitions: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """A subscription that reads nothing yet.
@@ -89,22 +89,24 @@ class Subscription:
             start: where a new group begins: with what is `new`, at the `beginning` of what is kept, after a position
                 in the stream, or at a time of publication. A group that exists goes on where it is.
             retry: what becomes of an event that fails, or is handed out and never acknowledged.
-            lanes: how many consumers can share the events of a new group; fixed when it is made.
+            lanes: how many consumers can share the events of a new group, in each partition; fixed when it is made.
             lease_seconds: after so long the lanes of a consumer that died are taken over; so long may your code hold
                 up the event loop at most.
+            partitions: the receiver's `redis.partitions`; None: what the namespace says, once it was ever served.
             clock: Unix seconds, for `lag`.
 
         Raises ConfigError with all that cannot be used.
         """
         mistakes = [
-            *_mistakes(namespace, types),
-            *_group_mistakes(group, lanes, lease_seconds, retry),
-            *_start_mistakes(start),
+            *filter_mistakes(namespace, types),
+            *group_mistakes(group, lanes, lease_seconds, retry),
+            *start_mistakes(start),
         ]
         if mistakes:
             raise ConfigError(mistakes)
         self._redis = redis
-        self._keys = Keyspace(namespace)
+        self._namespace = namespace
+        self._partitions = partitions
         self._group = group
         self._types, self._conversations = types, conversations
         self._start = start
@@ -112,7 +114,7 @@ class Subscription:
         self._lanes = lanes
         self._lease_seconds = lease_seconds
         self._clock = clock
-        self._consumer: Consumer | None = None
+        self._consumers: Consumers | None = None
         self._stopped = False
 
     def __aiter__(self) -> AsyncIterator[Published]:
@@ -141,69 +143,81 @@ class Subscription:
 
         Raises StoreError when Redis cannot be reached at the beginning; later outages are waited for.
         """
-        async with self._joined() as consumer:
-            await consumer.run(handler, concurrency, grace_seconds)
+        async with self._joined() as consumers:
+            await consumers.run(handler, concurrency, grace_seconds)
 
     def stop(self) -> None:
         """End the loop or `run`, or the next one, once what is being handled is. For signal handlers."""
         self._stopped = True
-        if self._consumer is not None:
-            self._consumer.stop()
+        if self._consumers is not None:
+            self._consumers.stop()
 
     async def aclose(self) -> None:
         """Leave the group now. An event that was handed out and not acknowledged comes again."""
-        if self._consumer is not None:
-            await self._consumer.close()
-            self._consumer = None
+        if self._consumers is not None:
+            await self._consumers.close()
+            self._consumers = None
 
     async def lag(self) -> Lag | None:
         """How far the group is behind, all its consumers together; None: there is no such group yet.
 
         Raises StoreError when Redis cannot be reached.
         """
-        async with _client(self._redis, self._keys) as redis:
-            group = self._group_at(redis)
-            lanes = await group.made()
-            if lanes is None:
-                return None
-            cursors = await group.cursors(range(lanes))
-            oldest = await group.oldest_after(min(cursors.values()))
-        if oldest is None:
-            return Lag(0.0, None)
-        return Lag(max(0.0, self._clock() - oldest[0] / 1000), show_position(oldest))
+        async with AsyncExitStack() as stack:
+            groups = [
+                self._group_at(redis, keys)
+                for redis, keys in await _places(stack, self._redis, self._namespace, self._partitions)
+            ]
+            lags = [await self._lag_of(partition, group) for partition, group in enumerate(groups)]
+        behind = [lag for lag in lags if lag is not None]
+        return max(behind, key=lambda lag: lag.seconds) if behind else None
 
     # --- how ---
 
+    async def _lag_of(self, partition: int, group: LaneGroup) -> Lag | None:
+        lanes = await group.made()
+        if lanes is None:
+            return None
+        cursors = await group.cursors(range(lanes))
+        oldest = await group.oldest_after(min(cursors.values()))
+        if oldest is None:
+            return Lag(0.0, None, partition)
+        return Lag(max(0.0, self._clock() - oldest[0] / 1000), show_position(oldest), partition)
+
     async def _events(self) -> AsyncIterator[Published]:
-        async with self._joined() as consumer:
-            while (found := await consumer.next()) is not None:
-                lane, event = found
+        async with self._joined() as consumers:
+            while (found := await consumers.next()) is not None:
+                consumer, lane, event = found
                 yield event
                 consumer.finish(lane)
 
     @asynccontextmanager
-    async def _joined(self) -> AsyncIterator[Consumer]:
-        """A consumer of the group. A loop before that was left, and not closed yet, ends first."""
-        if self._consumer is not None:
-            await self._consumer.close()
-        async with _client(self._redis, self._keys) as redis:
-            consumer = self._consumer = await self._consumer_at(redis)
+    async def _joined(self) -> AsyncIterator[Consumers]:
+        """A consumer of the group at each partition. A loop before that was left, and not closed yet, ends first."""
+        if self._consumers is not None:
+            await self._consumers.close()
+        async with AsyncExitStack() as stack:
+            ready = asyncio.Event()
+            places = await _places(stack, self._redis, self._namespace, self._partitions)
+            if mistakes := [*start_mistakes(self._start, len(places))]:
+                raise ConfigError(mistakes)
+            consumers = self._consumers = Consumers([await self._consumer(*each, ready) for each in places], ready)
             try:
-                await consumer.open()
+                await consumers.open()
                 if self._stopped:
-                    consumer.stop()
-                yield consumer
+                    consumers.stop()
+                yield consumers
             finally:
-                await _to_the_end(consumer.close)
-                if self._consumer is consumer:
-                    self._consumer, self._stopped = None, False
+                await _to_the_end(consumers.close)
+                if self._consumers is consumers:
+                    self._consumers, self._stopped = None, False
 
-    async def _consumer_at(self, redis: Redis) -> Consumer:
-        group = self._group_at(redis)
+    async def _consumer(self, redis: Redis, keys: Keyspace, ready: asyncio.Event) -> Consumer:
+        group = self._group_at(redis, keys)
         lanes = await group.made()
         if lanes is None:
             lanes = await group.make(self._lanes, await _begun(self._start, group))
-        resolving = _resolving(redis, self._keys, self._types, self._conversations)
+        resolving = _resolving([(redis, keys)], self._types, self._conversations)
         return Consumer(
             group,
             lanes,
@@ -211,27 +225,35 @@ class Subscription:
             retry=self._retry,
             wanted=await resolving(),
             resolve=resolving if self._conversations else None,
+            ready=ready,
         )
 
-    def _group_at(self, redis: Redis) -> LaneGroup:
-        return LaneGroup(redis, self._keys, self._group, self._lease_seconds)
+    def _group_at(self, redis: Redis, keys: Keyspace) -> LaneGroup:
+        return LaneGroup(redis, keys, self._group, self._lease_seconds)
 
 
 async def hints(
-    redis: str | Redis, *, namespace: str, types: Collection[str] = (), conversations: Collection[str] = ()
+    redis: str | Redis,
+    *,
+    namespace: str,
+    types: Collection[str] = (),
+    conversations: Collection[str] = (),
+    partitions: int | None = None,
 ) -> AsyncIterator[Published]:
     """Events as pub/sub brings them, `typing` among them: at most once, and none of while nobody listened.
 
     The arguments are those of `Subscription`; conversations mean what they mean when it begins. An outage of Redis is
     waited for, and what was published meanwhile is missed. Raises ConfigError with all that cannot be used.
     """
-    if mistakes := [*_mistakes(namespace, types)]:
+    if mistakes := [*filter_mistakes(namespace, types)]:
         raise ConfigError(mistakes)
-    keyspace = Keyspace(namespace)
-    async with _client(redis, keyspace, timeout_seconds=None) as client:
-        resolving = _resolving(client, keyspace, types, conversations)
+    async with AsyncExitStack() as stack:
+        # What is published anywhere in a cluster is told by every node of it.
+        patient = await stack.enter_async_context(_client(redis, Keyspace(namespace), timeout_seconds=None))
+        places = await _places(stack, redis, namespace, partitions)
+        resolving = _resolving(places, types, conversations)
         wanted = await resolving()
-        async for envelope in following_for_ever(client, keyspace, types):
+        async for envelope in following_for_ever(patient, [keys for _, keys in places], types):
             head = glance(envelope)
             if wanted.is_moved_by(head, envelope):
                 wanted = await resolving()
@@ -245,6 +267,19 @@ def _read(envelope: bytes) -> Published | None:
     except ParseError as error:
         log.warning("a hint that is no event of ours is left out: %s", error)
         return None
+
+
+async def _places(
+    stack: AsyncExitStack, redis: str | Redis, namespace: str, partitions: int | None
+) -> list[tuple[Redis, Keyspace]]:
+    """The partitions of a namespace, each with a client for it."""
+    first = Keyspace(namespace)
+    client = await stack.enter_async_context(_client(redis, first))
+    others = keyspaces(namespace, partitions or await recorded_partitions(client, first))[1:]
+    return [
+        (client, first),
+        *[(await stack.enter_async_context(_client(redis, keys)), keys) for keys in others],
+    ]
 
 
 @asynccontextmanager
@@ -265,15 +300,17 @@ async def _client(
 
 
 def _resolving(
-    redis: Redis, keyspace: Keyspace, types: Collection[str], conversations: Collection[str]
+    places: Sequence[tuple[Redis, Keyspace]], types: Collection[str], conversations: Collection[str]
 ) -> Callable[[], Awaitable[Filter]]:
-    """The filter, with the keys that mean the conversations named now."""
+    """The filter, with the keys that mean the conversations named now, in any of these partitions."""
     only = frozenset(types) if types else None
+    named = [ConversationKey(key) for key in conversations]
     # Which keys are one conversation is in the records; nothing is derived, so no id_key is needed.
-    lookup, named = Lookup(redis, keyspace, b""), [ConversationKey(key) for key in conversations]
+    lookups = [Lookup(redis, keys, b"") for redis, keys in places]
 
     async def resolve() -> Filter:
-        return Filter(only, frozenset(await lookup.equivalents(named)) if named else None)
+        found = [await lookup.equivalents(named) for lookup in lookups if named]
+        return Filter(only, frozenset().union(*found) if named else None)
 
     return resolve
 
@@ -294,34 +331,3 @@ async def _to_the_end(close: Callable[[], Awaitable[None]]) -> None:
     except BaseException:
         await close()
         raise
-
-
-# --- what cannot be used ---
-
-
-def _mistakes(namespace: str, types: Iterable[str]) -> Iterable[str]:
-    if _NAMESPACE.fullmatch(namespace) is None:
-        yield "namespace: 1 to 32 of a-z, 0-9 and -, as in the receiver's configuration"
-    if isinstance(types, str):
-        yield "types: a list of types, not a text"
-    elif unknown := sorted(set(types) - EVENT_TYPES):
-        yield f"types: there is no {', no '.join(unknown)}; there are {', '.join(sorted(EVENT_TYPES))}"
-
-
-def _group_mistakes(group: str, lanes: int, lease_seconds: float, retry: Retry) -> Iterable[str]:
-    if _GROUP.fullmatch(group) is None:
-        yield "group: 1 to 64 letters, digits, dots, hyphens and underscores"
-    if not 1 <= lanes <= _MOST_LANES:
-        yield f"lanes: 1 to {_MOST_LANES}"
-    if lease_seconds <= 0:
-        yield "lease_seconds: more than 0"
-    if retry.tries < 1:
-        yield "retry.tries: 1 or more"
-
-
-def _start_mistakes(start: str | datetime) -> Iterable[str]:
-    if isinstance(start, datetime):
-        if start.tzinfo is None:
-            yield "start: a time needs its zone, as in datetime.now(UTC)"
-    elif start not in {"new", "beginning"} and read_position(start) is None:
-        yield "start: new, beginning, a position such as 1732190496419-0, or a datetime"

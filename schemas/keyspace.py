@@ -5,6 +5,7 @@ touch them together.
 """
 
 from hashlib import blake2b
+from zlib import crc32
 
 #: Version of the layout below; a namespace remembers the one it was made with.
 LAYOUT = "2"
@@ -21,14 +22,25 @@ _INDEX_BUCKET_BITS = 16
 IDENTIFIER_GENERATION_SECONDS = 30 * _DAY_SECONDS
 
 
+def partition_of(account: str, partitions: int) -> int:
+    """The partition that an account lives in, whole: CRC-32 of its name. Fixed for the life of a namespace."""
+    return crc32(account.encode()) % partitions
+
+
+def keyspaces(namespace: str, partitions: int) -> "list[Keyspace]":
+    """The keys of each partition."""
+    return [Keyspace(namespace, number) for number in range(partitions)]
+
+
 class Keyspace:
     """The keys of one partition of one namespace."""
 
-    __slots__ = ("keys_of", "namespace", "prefix")
+    __slots__ = ("keys_of", "namespace", "partition", "prefix")
 
     def __init__(self, namespace: str, partition: int = 0, keys_of: str | None = None) -> None:
         """`keys_of`: the namespace that conversation keys derive for, where this one was rebuilt from another."""
         self.namespace = namespace
+        self.partition = partition
         self.keys_of = keys_of or namespace
         tag = namespace if partition == 0 else f"{namespace}:{partition}"
         self.prefix = f"partyline:{{{tag}}}"

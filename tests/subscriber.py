@@ -27,6 +27,7 @@ class Told(msgspec.Struct):
     notes: str
     start: str = "beginning"
     lease_seconds: float = 0.6
+    partitions: int = 1
     tries: int = 5
     #: Iterate instead of handing events to a handler.
     loop: bool = False
@@ -45,6 +46,7 @@ async def main(told: Told) -> None:
         namespace=told.namespace,
         group=told.group,
         start=told.start,
+        partitions=told.partitions,
         lease_seconds=told.lease_seconds,
         retry=Retry(told.tries, 0.01, 0.05),
     )

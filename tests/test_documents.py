@@ -28,10 +28,12 @@ from receiver.answers import UNFORESEEN, Refusal
 from receiver.app import Front, make_app
 from receiver.body import Node
 from receiver.cli import app as program
+from receiver.namespace import claim_namespace
 from receiver.operations import CALLBACK_PATHS, OPERATIONS
 from receiver.providers import PROVIDERS
 from receiver.samples import LINE, SAMPLES
 from receiver.settings import Settings, explain, parse
+from receiver.settings.values import SecretBytes
 from schemas.callback import AccountFacts, Capture
 from schemas.errors import AuthenticationError, CallbackError
 from schemas.events import STATES, EventBody
@@ -303,6 +305,7 @@ async def publish(redis: Redis, keyspace: Keyspace, tag: str) -> None:
             facts=AccountFacts(lines=(LINE,)),
         )
         entries.append(Entry(f"{tag}-{number}", capture, tuple(PROVIDERS["telnyx"].parse(capture))))
+    await claim_namespace(redis, keyspace, Settings(id_key=SecretBytes(b"documents")))
     lease = Lease(redis, keyspace, 10.0)
     assert await lease.take()
     store = Store(redis, keyspace, b"documents", 3600)
@@ -400,7 +403,7 @@ async def test_the_handler_of_a_subscription_works_as_written(
 async def _subscribe(program: Path, redis_url: str, namespace: str, group: str) -> list[str]:
     """Run a subscriber until its group is level with the stream, and return what it printed."""
     known = {"PARTYLINE_NAMESPACE": namespace, "PARTYLINE_REDIS__URL": redis_url, "PYTHONPATH": str(ROOT)}
-    subscription = Subscription(redis_url, namespace=namespace, group=group)
+    subscription = Subscription(redis_url, namespace=namespace, group=group, partitions=1)
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(program), env={**os.environ, **known}, stdout=asyncio.subprocess.PIPE
     )

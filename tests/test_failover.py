@@ -43,7 +43,9 @@ async def handling(
         handled.append(one)
 
     group = [
-        Subscription(farm.url, namespace=namespace, group="crm", start="beginning", lease_seconds=lease_seconds)
+        Subscription(
+            farm.url, namespace=namespace, group="crm", start="beginning", lease_seconds=lease_seconds, partitions=1
+        )
         for _ in range(consumers)
     ]
     running = [asyncio.create_task(each.run(handle)) for each in group]
@@ -160,7 +162,7 @@ async def test_hints_come_from_wherever_the_master_is(
     heard: list[Published] = []
 
     async def listen(url: str) -> None:
-        async for one in hints(url, namespace=namespace):
+        async for one in hints(url, namespace=namespace, partitions=1):
             heard.append(one)  # noqa: PERF401 - it is read meanwhile
 
     async def tell(farm: Farm, sequence: int) -> None:

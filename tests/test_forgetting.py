@@ -135,7 +135,7 @@ async def give_everything_up(redis: Redis, keyspace: Keyspace, group: str) -> No
     """A group of subscribers whose handler fails at every event, and at each but once."""
     waiting = await redis.xlen(keyspace.events)
     subscription = Subscription(
-        redis, namespace=keyspace.namespace, group=group, start="beginning", retry=Retry(tries=1)
+        redis, namespace=keyspace.namespace, group=group, start="beginning", retry=Retry(tries=1), partitions=1
     )
 
     async def fail(_: Published) -> None:

@@ -99,7 +99,7 @@ async def results(redis_url: str) -> dict[str, Result]:
     settings = configuration(keyspace.namespace, accounts)
     found = {file.account: Result() for file in FILES}
     redis: Redis = Redis.from_url(redis_url, protocol=2)
-    async with following(redis, keyspace) as envelopes:
+    async with following(redis, [keyspace]) as envelopes:
         async with running_app(settings, redis_url) as client:
             for file in FILES:
                 for body in file.bodies:

@@ -123,7 +123,7 @@ async def test_a_group_of_subscribers_keeps_its_place(engine: Engine, there: Key
 async def _subscribed(redis: Redis, keyspace: Keyspace, count: int) -> list[str]:
     """The last parts of the ids of so many events."""
     found = []
-    subscription = Subscription(redis, namespace=keyspace.namespace, group="crm", start="beginning")
+    subscription = Subscription(redis, namespace=keyspace.namespace, group="crm", start="beginning", partitions=1)
     async with asyncio.timeout(10), subscription:
         async for one in subscription:
             found.append(one.id.rpartition(":")[2])

@@ -27,7 +27,7 @@ from receiver.embedded import EmbeddedRedis
 from schemas.errors import ConfigError, ParseError, StoreError
 from schemas.events import ConversationMerged, EventBody, Link, Linked, Members, MessageReceived, Unrecognised
 from schemas.ids import ConversationKey, EventId
-from schemas.keyspace import Keyspace
+from schemas.keyspace import Keyspace, keyspaces
 from schemas.reader import Unknown, decode, glance
 from tests.captured import fill, site_of, work_off
 from tests.chatter import chatter, event, inversions, publish, repeats, subject_of
@@ -49,6 +49,7 @@ def subscribe(redis_url: str, namespace: str) -> Callable[..., Subscription]:
             "start": "beginning",
             "retry": QUICK,
             "lease_seconds": 0.6,
+            "partitions": 1,
         }
         return Subscription(options.pop("redis", redis_url), **usual | options)
 
@@ -831,7 +832,7 @@ async def test_hints_are_what_is_published_while_they_are_listened_to(redis_url:
     """Of the types wanted, and without a place in the stream."""
     keyspace = Keyspace(namespace)
     redis = connect(redis_url, 5.0)
-    listening = hints(redis_url, namespace=namespace, types=["message.received"])
+    listening = hints(redis_url, namespace=namespace, types=["message.received"], partitions=1)
     first = asyncio.ensure_future(anext(listening))
     await until(redis.pubsub_numpat)
     typing = event("cv_a", 1, kind="typing", typing={"sender": None, "is_typing": True})
@@ -849,7 +850,7 @@ async def test_hints_come_again_after_an_outage(tmp_path: Path, namespace: str) 
     """What was published meanwhile is missed; the author has nothing to do about it."""
     keyspace = Keyspace(namespace)
     with EmbeddedRedis(tmp_path / "r") as server:
-        listening = hints(server.url, namespace=namespace)
+        listening = hints(server.url, namespace=namespace, partitions=1)
         found = asyncio.ensure_future(anext(listening))
         redis = connect(server.url, 5.0)
         await until(redis.pubsub_numpat)
@@ -867,3 +868,111 @@ async def _is_heard(redis: Redis, keyspace: Keyspace, found: "asyncio.Future[Pub
     with contextlib.suppress(RedisError, OSError):
         await redis.publish(keyspace.channel("message.received", "cv_a"), event("cv_a", 1))
     return found.done()
+
+
+# --- partitions ---
+
+
+async def _spread(redis: Redis, namespace: str, partitions: int, events: int) -> list[Keyspace]:
+    """The same conversations in each partition's stream, each partition with subjects of its own."""
+    spaces = keyspaces(namespace, partitions)
+    for number, space in enumerate(spaces):
+        envelopes = [one.replace(b"cv_0", b"cv_%d" % number) for one in chatter(10, events, seed=number)]
+        await publish(redis, space, envelopes)
+    return spaces
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_subscription_reads_every_partition(
+    at_once: bool,
+    redis: Redis,
+    namespace: str,
+    keyspace: Keyspace,
+    subscribe: Callable[..., Subscription],
+) -> None:
+    """Two consumers of a group share the events of three partitions, whose number the namespace tells them."""
+    await redis.hset(keyspace.meta, "partitions", "3")
+    spaces = await _spread(redis, namespace, 3, 200)
+    handled: list[Published] = []
+
+    async def handle(one: Published) -> None:
+        handled.append(one)
+
+    group = [subscribe(partitions=None) for _ in range(2)]
+    if at_once:
+        async with running(group[0], handle), running(group[1], handle):
+            await until(lambda: len(handled) >= 600)
+    else:
+        handled = await handle_all(group, 600)
+    found = [(one.subject, one.sequence or 0) for one in handled]
+
+    assert len(found) == len(set(found)) == 600
+    assert inversions(found) == []
+    assert {subject[3] for subject, _ in found} == {"0", "1", "2"}
+    assert await group[0].lag() == Lag(0.0, None)
+    for space in spaces:
+        assert await redis.exists(space.lane_cursors("crm"))
+
+
+async def handle_all(group: list[Subscription], count: int) -> list[Published]:
+    """So many events, iterated by all consumers of a group together."""
+    handled: list[Published] = []
+
+    async def iterate(subscription: Subscription) -> None:
+        async for one in subscription:
+            handled.append(one)
+            if len(handled) >= count:
+                for each in group:
+                    each.stop()
+
+    async with asyncio.timeout(SECONDS):
+        await asyncio.gather(*(iterate(each) for each in group))
+    return handled
+
+
+async def test_the_lag_is_that_of_the_partition_furthest_behind(
+    redis: Redis, namespace: str, subscribe: Callable[..., Subscription]
+) -> None:
+    """It says which partition the oldest event is in that may not be handled yet."""
+    subscription = subscribe(partitions=2, clock=lambda: 1_900_000_000.0)
+    async with subscription:
+        waiting = asyncio.ensure_future(anext(aiter(subscription)))
+        await asyncio.sleep(0.2)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+    await redis.xadd(keyspaces(namespace, 2)[1].events, {"event": event(subject_of(1), 1)}, id="1899999990000-0")
+
+    assert await subscription.lag() == Lag(10.0, "1899999990000-0", 1)
+
+
+async def test_hints_come_from_every_partition(redis: Redis, namespace: str) -> None:
+    """Whatever partition an event is published in, it is heard."""
+    spaces = keyspaces(namespace, 2)
+    heard: list[str] = []
+
+    async def listen() -> None:
+        async for one in hints(redis, namespace=namespace, partitions=2):
+            heard.append(one.subject)  # noqa: PERF401 - it is read meanwhile
+
+    listening = asyncio.create_task(listen())
+    async with asyncio.timeout(SECONDS):
+        for number, space in enumerate(spaces):
+            while subject_of(number) not in heard:
+                await redis.publish(space.channel("message.received", "cv"), event(subject_of(number), 1))
+                await asyncio.sleep(0.02)
+    listening.cancel()
+    await asyncio.wait([listening])
+
+    assert set(heard) == {subject_of(0), subject_of(1)}
+
+
+async def test_a_namespace_that_was_never_served_is_said_so(subscribe: Callable[..., Subscription]) -> None:
+    """A slip in its name would otherwise be waited for in silence; nor is it known how many partitions it will have."""
+    with pytest.raises(StoreError, match="has never been served there"):
+        await anext(aiter(subscribe(partitions=None)))
+
+
+async def test_a_position_is_of_one_stream(subscribe: Callable[..., Subscription]) -> None:
+    """With several partitions a new group cannot begin at one; a time means the same everywhere."""
+    with pytest.raises(ConfigError, match="start: the namespace has 2 partitions"):
+        await anext(aiter(subscribe(partitions=2, start="1732190496419-0")))

@@ -17,7 +17,7 @@ from receiver.settings import Settings, load
 from receiver.supervisor import stop_signal
 from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
-from schemas.keyspace import Keyspace
+from schemas.keyspace import keyspaces
 from schemas.reader import glance
 
 
@@ -49,7 +49,7 @@ async def _tail(settings: Settings, wanted: Filter, *, as_json: bool) -> None:
     try:
         async with (
             redis_of(settings, None) as redis,
-            following(redis, Keyspace(settings.namespace)) as envelopes,
+            following(redis, keyspaces(settings.namespace, settings.redis.partitions)) as envelopes,
         ):
             reading = asyncio.ensure_future(_follow(envelopes, wanted, as_json=as_json))
             await asyncio.wait({stopped, reading}, return_when=asyncio.FIRST_COMPLETED)

@@ -21,7 +21,7 @@ from receiver.cli.terminal import LEVELS, ConfigOption, config_path, err, out, p
 from receiver.settings import Account, Settings, explain, load
 from receiver.supervisor import Service, serving, stop_signal
 from schemas.errors import ConfigError
-from schemas.keyspace import Keyspace
+from schemas.keyspace import Keyspace, keyspaces
 
 _TRYOUT_FOLDER = Path(".partyline")
 _LOG = "service.log"
@@ -94,7 +94,7 @@ async def _show_samples(service: Service, folder: Path) -> None:
     try:
         async with (
             httpx.AsyncClient(base_url=service.url) as client,
-            following(redis, Keyspace(settings.namespace)) as envelopes,
+            following(redis, keyspaces(settings.namespace, settings.redis.partitions)) as envelopes,
         ):
             await _wait_until_ready(client)
             out.print(f"Ready on {service.url}. Posting a signed sample conversation from each provider:\n")

@@ -58,7 +58,7 @@ async def bare(url: str, count: int, *, parsed: bool) -> None:
 
 async def subscribed(url: str, count: int, way: str) -> None:
     """A consumer alone in its group."""
-    subscription = Subscription(url, namespace=NAMESPACE, group=way, start="beginning")
+    subscription = Subscription(url, namespace=NAMESPACE, group=way, start="beginning", partitions=1)
     seen = 0
 
     async def handler(_: Published) -> None:
