@@ -17,7 +17,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as Asgi
 
-from correlator.lookup import Lookup, Page
+from correlator.lookup import Page
+from correlator.lookups import Lookups
 from receiver import metrics
 from receiver.answers import (
     METHOD_NOT_ALLOWED,
@@ -76,7 +77,7 @@ class Api:
         providers: frozenset[str],
         reception: Reception,
         writer: Writer,
-        lookup: Lookup,
+        lookup: Lookups,
         clock: Clock,
     ) -> None:
         """`reception` and `writer` are those of the webhooks: one limit and one order for both."""
@@ -168,7 +169,7 @@ class Api:
         return {"conversations": page.conversations, "after": page.after}
 
 
-async def look_up(lookup: Lookup, query: Query) -> Page:
+async def look_up(lookup: Lookups, query: Query) -> Page:
     """The page of conversations that a query asks for."""
     by = query.by
     if isinstance(by, ById):
@@ -176,12 +177,12 @@ async def look_up(lookup: Lookup, query: Query) -> Page:
     return await lookup.by_address(by.address, by.provider, by.account, query.after, query.limit)
 
 
-async def placed(lookup: Lookup, asked: Link | Tying, *, undone: bool) -> tuple[Link | Tie, str, str]:
+async def placed(lookup: Lookups, asked: Link | Tying, *, undone: bool) -> tuple[Link | Tie, str, str]:
     """The link or tie that is asked for, with the provider and account under which it is captured."""
     if isinstance(asked, Tying):
         return asked.tie, asked.provider, asked.account
     one, other = await lookup.conversation(asked.one), await lookup.conversation(asked.other)
-    return asked, *place_of(one, other, undone=undone)
+    return asked, *place_of(one, other, lookup.partitions, undone=undone)
 
 
 def _parameters(scope: Asgi) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from correlator.lookup import Lookup
+from correlator.lookups import Lookups
 from correlator.scripts import answer
 from receiver import metrics
 from receiver.answers import METHOD_NOT_ALLOWED, NOT_FOUND, UNFORESEEN, answer_problem
@@ -54,7 +55,7 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
         providers=frozenset(providers),
         reception=reception,
         writer=writer,
-        lookup=Lookup(redis, keyspace, settings.id_key),
+        lookup=Lookups([Lookup(redis, keyspace, settings.id_key)]),
         clock=clock,
     )
     handlers = {"alive": health.alive, "ready": health.ready, "measure": show_metrics, "describe": Description().show}

@@ -9,7 +9,7 @@ stay in the stream.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -80,6 +80,17 @@ class Found(msgspec.Struct):
     waiting: int = 0
     #: Captures and events of others with an address of the person in a text.
     mentions: int = 0
+
+
+def together(found: Sequence[Found]) -> Found:
+    """What several partitions hold of one person."""
+    return Found(
+        addresses=tuple(dict.fromkeys(address for each in found for address in each.addresses)),
+        counts=Counter[str]() + sum((each.counts for each in found), Counter()),
+        shared=sum(each.shared for each in found),
+        waiting=sum(each.waiting for each in found),
+        mentions=sum(each.mentions for each in found),
+    )
 
 
 class _Streams(msgspec.Struct):

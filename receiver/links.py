@@ -18,6 +18,7 @@ from schemas.callback import Capture
 from schemas.errors import CallbackError, ParseError
 from schemas.events import Link, Linked, Tie
 from schemas.ids import CONVERSATION_PATTERN, ConversationKey, event_id
+from schemas.keyspace import partition_of
 
 _KEY = re.compile(CONVERSATION_PATTERN)
 _PAIR = 2
@@ -41,6 +42,13 @@ class UnknownLinked(CallbackError):
     """One of the keys to be linked was never heard of."""
 
     reason = "unknown_conversation"
+    status = 422
+
+
+class PartitionsDiffer(CallbackError):
+    """Two conversations whose accounts have no Redis server in common."""
+
+    reason = "partitions_differ"
     status = 422
 
 
@@ -118,15 +126,16 @@ def _address(name: str, text: str, provider: str, directory: Directory) -> Addre
 Shown = Mapping[str, Any]
 
 
-def place_of(one: Shown | None, other: Shown | None, *, undone: bool) -> tuple[str, str]:
+def place_of(one: Shown | None, other: Shown | None, partitions: int, *, undone: bool) -> tuple[str, str]:
     """Provider and account under which a link is captured: the first conversation's.
 
     Args:
         one: what a look-up shows of the first conversation, None if it knows none.
         other: likewise.
+        partitions: how many the namespace has.
         undone: the link is taken back, which is refused to no kind.
 
-    Raises UnknownLinked or KindsDiffer.
+    Raises UnknownLinked, KindsDiffer or PartitionsDiffer.
     """
     if one is None or other is None:
         unknown = "other" if one else "one"
@@ -134,6 +143,8 @@ def place_of(one: Shown | None, other: Shown | None, *, undone: bool) -> tuple[s
     if not undone and {one["kind"], other["kind"]} == {"direct", "group"}:
         raise KindsDiffer("one of them is a group and one is direct, and such two are never one conversation")
     provider, _, account = one["account"].partition("/")
+    if partition_of(account, partitions) != partition_of(other["account"].partition("/")[2], partitions):
+        raise PartitionsDiffer("their accounts are in different partitions (redis.partitions), which never meet")
     return provider, account
 
 

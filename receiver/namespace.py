@@ -19,9 +19,9 @@ _ADVICE = {
 }
 
 
-async def keyspace_of(redis: Redis, namespace: str) -> Keyspace:
-    """The keys of a namespace; conversation keys derive for the one that it was rebuilt from, if it was."""
-    return Keyspace(namespace, keys_of=await origin(redis, Keyspace(namespace)))
+async def keyspace_of(redis: Redis, keyspace: Keyspace) -> Keyspace:
+    """The same keys; conversation keys derive for the namespace that it was rebuilt from, if it was."""
+    return Keyspace(keyspace.namespace, keyspace.partition, await origin(redis, keyspace))
 
 
 async def claim_namespace(redis: Redis, keyspace: Keyspace, settings: Settings) -> None:

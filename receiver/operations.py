@@ -18,7 +18,7 @@ from receiver.answers import (
     Refusal,
 )
 from receiver.authentication import ReplayMalformed
-from receiver.links import KindsDiffer, Linking, SameTwice, UnknownLinked
+from receiver.links import KindsDiffer, Linking, PartitionsDiffer, SameTwice, UnknownLinked
 from receiver.queries import Parameters, UnknownConversation, UnreadableAddress
 from receiver.resources import Alive, Conversation, Found, Handshake, Linked, NotReady, Ready, Received, Registration
 from schemas.errors import (
@@ -146,7 +146,15 @@ OPERATIONS = (
             refusals=(
                 *_GUARDED,
                 *_BODY,
-                *_refusals(UnknownAccount, ParseError, UnreadableAddress, UnknownLinked, SameTwice, KindsDiffer),
+                *_refusals(
+                    UnknownAccount,
+                    ParseError,
+                    UnreadableAddress,
+                    UnknownLinked,
+                    SameTwice,
+                    KindsDiffer,
+                    PartitionsDiffer,
+                ),
             ),
             guarded=True,
         )

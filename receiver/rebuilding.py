@@ -103,7 +103,7 @@ async def _claim(target: Site) -> bool:
     keyspace = target.keyspace
     ours = {
         "layout": LAYOUT,
-        "partitions": "1",
+        "partitions": str(target.settings.redis.partitions),
         "id_key": fingerprint(target.settings.id_key),
         "keys_of": keyspace.keys_of,
     }

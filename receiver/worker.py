@@ -73,7 +73,7 @@ async def _serve_pipeline(settings: Settings) -> None:
     redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS, Keyspace(settings.namespace))
     try:
         await claim_namespace(redis, Keyspace(settings.namespace), settings)
-        keyspace = await keyspace_of(redis, settings.namespace)
+        keyspace = await keyspace_of(redis, Keyspace(settings.namespace))
         pipeline = Pipeline(
             CaptureLog(redis, keyspace),
             Store(redis, keyspace, settings.id_key, settings.retention.messages_seconds),

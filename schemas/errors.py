@@ -9,10 +9,11 @@
     │   ├── BodyTooSlow         408
     │   ├── UnknownAccount      404
     │   ├── HandshakeRefused    403
-    │   ├── UnknownConversation 404   these six in `receiver`: what `/v1` and the command line are asked
+    │   ├── UnknownConversation 404   these seven in `receiver`: what `/v1` and the command line are asked
     │   ├── UnreadableAddress   422
     │   ├── UnknownLinked       422
     │   ├── KindsDiffer         422
+    │   ├── PartitionsDiffer    422
     │   ├── SameTwice           422
     │   ├── ReplayMalformed     422
     │   └── AuthenticationError 401

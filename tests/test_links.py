@@ -6,6 +6,7 @@ import pytest
 
 from receiver.links import (
     KindsDiffer,
+    PartitionsDiffer,
     SameTwice,
     Tying,
     UnknownLinked,
@@ -97,7 +98,7 @@ def shown(kind: str, account: str = "telnyx/main-telnyx") -> dict[str, Any]:
 )
 def test_a_link_is_captured_under_the_first_ones_account(one: str, other: str) -> None:
     """Accounts may differ; kinds may not, except where one is not known yet."""
-    assert place_of(shown(one), shown(other, "sinch/main-sinch"), undone=False) == ("telnyx", "main-telnyx")
+    assert place_of(shown(one), shown(other, "sinch/main-sinch"), 1, undone=False) == ("telnyx", "main-telnyx")
 
 
 @pytest.mark.parametrize("kinds", [("direct", "group"), ("group", "direct")])
@@ -106,8 +107,8 @@ def test_direct_and_group_are_never_linked(kinds: tuple[str, str]) -> None:
     one, other = map(shown, kinds)
 
     with pytest.raises(KindsDiffer):
-        place_of(one, other, undone=False)
-    assert place_of(one, other, undone=True) == ("telnyx", "main-telnyx")
+        place_of(one, other, 1, undone=False)
+    assert place_of(one, other, 1, undone=True) == ("telnyx", "main-telnyx")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,13 @@ def test_direct_and_group_are_never_linked(kinds: tuple[str, str]) -> None:
 def test_an_unknown_key_is_not_linked(one: dict[str, Any] | None, other: dict[str, Any] | None, named: str) -> None:
     """The refusal says which of the two it is."""
     with pytest.raises(UnknownLinked, match=f"^{named}"):
-        place_of(one, other, undone=False)
+        place_of(one, other, 1, undone=False)
+
+
+def test_accounts_in_different_partitions_are_not_linked() -> None:
+    """They may be on different servers. Of three partitions main-sinch is in the first, main-telnyx in the second."""
+    with pytest.raises(PartitionsDiffer, match="different partitions"):
+        place_of(shown("direct"), shown("direct", "sinch/main-sinch"), 3, undone=False)
 
 
 # --- as a capture ---

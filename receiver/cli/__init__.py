@@ -1,6 +1,7 @@
 """The command line, a module for each theme: each holds one command or a few that belong together."""
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -13,6 +14,7 @@ from receiver.cli.following import tail
 from receiver.cli.forgetting import forget
 from receiver.cli.posting import send
 from receiver.cli.quarantine import commands as quarantine_commands
+from receiver.cli.reaching import choose_partition
 from receiver.cli.registering import register
 from receiver.cli.replaying import replay
 from receiver.cli.serving import serve, try_out
@@ -28,6 +30,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def _globally(
+    partition: Annotated[
+        int | None, typer.Option(min=0, help="Which partition a command is about, where redis.partitions is above 1.")
+    ] = None,
+) -> None:
+    choose_partition(partition)
+
+
 app.command()(serve)
 app.command("try")(try_out)
 app.command()(check)

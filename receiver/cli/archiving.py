@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -15,7 +16,7 @@ from receiver.archive_files import STANDARD, ArchiveError, ArchiveFile, continue
 from receiver.browsing import Reading, logged, taking
 from receiver.captures import CaptureLog, LogEntry
 from receiver.cli.output import counting, readable_output, run
-from receiver.cli.reaching import namespace_of, redis_of
+from receiver.cli.reaching import is_there, namespace_of, redis_of, the_account
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, err, settings_at
 from receiver.importing import Importer
@@ -111,7 +112,7 @@ def _refuse_to_follow(file: str, asked: Asked, *, zstd: bool) -> None:
 
 async def _export(settings: Settings, selection: Selection, file: str, mask: _Masking, *, compressed: bool) -> int:
     count = 0
-    async with namespace_of(settings) as (redis, keyspace):
+    async with namespace_of(settings, the_account(selection.accounts)) as (redis, keyspace):
         where = Reading(redis, keyspace, scope_of(settings, keyspace))
         chosen = await resolved(selection, Lookup(redis, keyspace, settings.id_key))
         with created(file, compressed=compressed) as archive, counting("Exporting") as show:
@@ -123,7 +124,7 @@ async def _export(settings: Settings, selection: Selection, file: str, mask: _Ma
 
 
 async def _follow(settings: Settings, selection: Selection, file: str, mask: _Masking) -> None:
-    async with namespace_of(settings) as (redis, keyspace):
+    async with namespace_of(settings, the_account(selection.accounts)) as (redis, keyspace):
         chosen = await resolved(selection, Lookup(redis, keyspace, settings.id_key))
         chosen = msgspec.structs.replace(chosen, outcomes=frozenset())
         with continued(file) as (archive, position):
@@ -204,13 +205,14 @@ async def _pause(stopped: asyncio.Event) -> None:
 
 
 async def _import(settings: Settings, selection: Selection, file: str, *, dry_run: bool, allow_redacted: bool) -> None:
-    async with namespace_of(settings) as (redis, keyspace):
+    async with namespace_of(settings, the_account(selection.accounts)) as (redis, keyspace):
         chosen = await resolved(selection, Lookup(redis, keyspace, settings.id_key))
         importer = Importer(redis, keyspace, dry_run=dry_run)
         with counting("Looking through the log") as show:
             async for known in importer.look():
                 show(known)
-        intake = _Intake(importer, chosen, scope_of(settings, keyspace), allow_redacted=allow_redacted)
+        scopes, here = scope_of(settings, keyspace), partial(is_there, settings=settings, keyspace=keyspace)
+        intake = _Intake(importer, chosen, scopes, here, allow_redacted=allow_redacted)
         await intake.take(file)
     err.print(intake.summary(settings.namespace, dry_run=dry_run))
 
@@ -218,10 +220,20 @@ async def _import(settings: Settings, selection: Selection, file: str, *, dry_ru
 class _Intake:
     """Takes the lines of an archive one by one, and counts what becomes of each."""
 
-    def __init__(self, importer: Importer, selection: Selection, scopes: ScopeOf, *, allow_redacted: bool) -> None:
+    def __init__(
+        self,
+        importer: Importer,
+        selection: Selection,
+        scopes: ScopeOf,
+        here: Callable[[LogEntry], bool],
+        *,
+        allow_redacted: bool,
+    ) -> None:
+        """`here`: whether a capture belongs to the partition."""
         self._importer = importer
         self._selection = selection
         self._scope_of = scopes
+        self._is_here = here
         self._allow_redacted = allow_redacted
         self._damaged = self._left_out = 0
 
@@ -231,7 +243,7 @@ class _Intake:
             for item in items:
                 if isinstance(item, Damaged):
                     self._complain(item)
-                elif not taking(self._selection, item, None, self._scope_of):
+                elif not (self._is_here(item) and taking(self._selection, item, None, self._scope_of)):
                     self._left_out += 1
                 else:
                     await self._add(item)

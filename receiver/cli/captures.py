@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Annotated
 
 import orjson
@@ -21,9 +22,10 @@ from receiver.browsing import (
     newest,
     understood,
 )
+from receiver.captures import LogEntry
 from receiver.cli.archiving import export_, import_
 from receiver.cli.output import readable_output, run
-from receiver.cli.reaching import namespace_of
+from receiver.cli.reaching import partitions_of
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
@@ -117,46 +119,61 @@ commands.command("import")(import_)
 
 
 @asynccontextmanager
-async def reading(settings: Settings) -> AsyncIterator[tuple[Reading, Lookup]]:
-    """What reading captures needs: the namespace itself, and a look-up of its conversations."""
-    async with namespace_of(settings) as (redis, keyspace):
-        yield Reading(redis, keyspace, scope_of(settings, keyspace)), Lookup(redis, keyspace, settings.id_key)
+async def reading(settings: Settings) -> AsyncIterator[list[tuple[Reading, Lookup]]]:
+    """What reading captures needs, for each partition: the partition itself, and a look-up of its conversations."""
+    async with partitions_of(settings) as places:
+        yield [
+            (Reading(redis, keyspace, scope_of(settings, keyspace)), Lookup(redis, keyspace, settings.id_key))
+            for redis, keyspace in places
+        ]
 
 
 async def _ls(settings: Settings, selection: Selection, limit: int) -> list[Found]:
-    async with reading(settings) as (where, lookup):
-        return await newest(where, await resolved(selection, lookup), limit)
+    async with reading(settings) as places:
+        found = [
+            each for where, lookup in places for each in await newest(where, await resolved(selection, lookup), limit)
+        ]
+    return found if len(places) == 1 else sorted(found, key=_received_at, reverse=True)[:limit]
+
+
+def _received_at(found: Found) -> datetime:
+    return found.capture.received_at
 
 
 async def _stats(settings: Settings, selection: Selection) -> Tally:
     tally = Tally()
-    async with reading(settings) as (where, lookup):
-        async for entry, fate in every(where, await resolved(selection, lookup)):
-            tally.add(entry, fate)
+    async with reading(settings) as places:
+        for where, lookup in places:
+            async for entry, fate in every(where, await resolved(selection, lookup)):
+                tally.add(entry, fate)
     return tally
 
 
 async def _show(settings: Settings, capture: str) -> Explained | None:
-    async with reading(settings) as (where, lookup):
-        entry = await by_id(where, capture)
-        if entry is None:
-            return None
-        known = await fates(where, entry.position, {capture})
-        found = understood(entry, known.of(entry))
-        events = await events_of(where, capture, entry.position)
-        missing = {each.id for each in found.parsed if isinstance(each, Event)} - {event["id"] for _, event in events}
-        since = unix_milliseconds(found.capture.received_at) - found.capture.facts.dedupe_seconds * 1000
-        originals = await first_published(where, missing, entry.position, since) if missing else {}
-        subjects = {event["subject"] for event in (*(event for _, event in events), *originals.values())}
-        return Explained(
-            line=Line(found.entry, found.capture, found.parsed, found.fate),
-            provider=PROVIDERS.get(found.capture.provider),
-            scope=where.scope_of(found.capture),
-            events=events,
-            letters=await letters_of(where, capture, entry.position),
-            originals=originals,
-            survivors=await _survivors(lookup, subjects),
-        )
+    async with reading(settings) as places:
+        for where, lookup in places:
+            if (entry := await by_id(where, capture)) is not None:
+                return await _explained(where, lookup, capture, entry)
+    return None
+
+
+async def _explained(where: Reading, lookup: Lookup, capture: str, entry: LogEntry) -> Explained:
+    known = await fates(where, entry.position, {capture})
+    found = understood(entry, known.of(entry))
+    events = await events_of(where, capture, entry.position)
+    missing = {each.id for each in found.parsed if isinstance(each, Event)} - {event["id"] for _, event in events}
+    since = unix_milliseconds(found.capture.received_at) - found.capture.facts.dedupe_seconds * 1000
+    originals = await first_published(where, missing, entry.position, since) if missing else {}
+    subjects = {event["subject"] for event in (*(event for _, event in events), *originals.values())}
+    return Explained(
+        line=Line(found.entry, found.capture, found.parsed, found.fate),
+        provider=PROVIDERS.get(found.capture.provider),
+        scope=where.scope_of(found.capture),
+        events=events,
+        letters=await letters_of(where, capture, entry.position),
+        originals=originals,
+        survivors=await _survivors(lookup, subjects),
+    )
 
 
 async def _survivors(lookup: Lookup, subjects: set[str]) -> dict[str, str]:

@@ -1,15 +1,18 @@
 """`partyline conversations`: look them up, link them, and take a link back. Straight from and to Redis."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import orjson
 import typer
 
 from correlator.lookup import Lookup, Page
+from correlator.lookups import Lookups
 from receiver.api import look_up, placed
 from receiver.captures import CaptureLog, replicas_of
-from receiver.cli.reaching import by_operator, directory_of, hand_in, namespace_of
+from receiver.cli.reaching import by_operator, choose_partition, directory_of, hand_in, namespace_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.links import Tying, link_body, link_of, read_key, tying
 from receiver.queries import DEFAULT_LIMIT, MAX_LIMIT, Query, UnknownConversation, read_query
@@ -116,13 +119,21 @@ def _print(said: Any, text: str, *, as_json: bool) -> None:
 
 
 async def _show(settings: Settings, key: ConversationKey) -> dict[str, Any] | None:
-    async with namespace_of(settings) as (redis, keyspace):
-        return await Lookup(redis, keyspace, settings.id_key).conversation(key)
+    async with _lookups(settings) as lookups:
+        return await lookups.conversation(key)
 
 
 async def _find(settings: Settings, query: Query) -> Page:
-    async with namespace_of(settings) as (redis, keyspace):
-        return await look_up(Lookup(redis, keyspace, settings.id_key), query)
+    async with _lookups(settings) as lookups:
+        return await look_up(lookups, query)
+
+
+@asynccontextmanager
+async def _lookups(settings: Settings) -> AsyncIterator[Lookups]:
+    """Over all partitions, whichever the command line names: a key or a person may be anywhere."""
+    choose_partition(None)
+    async with partitions_of(settings) as places:
+        yield Lookups([Lookup(redis, keyspace, settings.id_key) for redis, keyspace in places])
 
 
 def _link(settings: Settings, one: str, other: str, account: str | None, *, undone: bool, as_json: bool) -> None:
@@ -134,12 +145,12 @@ def _link(settings: Settings, one: str, other: str, account: str | None, *, undo
 
 
 async def _hand_in(settings: Settings, asked: Link | Tying, *, undone: bool) -> CaptureId:
-    async with namespace_of(settings) as (redis, keyspace):
-        lookup = Lookup(redis, keyspace, settings.id_key)
-        link, provider, account = await placed(lookup, asked, undone=undone)
-        configured = settings.accounts.get(account)
-        facts = AccountFacts() if configured is None else configured.facts
-        callback = by_operator(provider, account, facts, link_body(link, undone=undone))
-        identifier = mint(callback.received_at)
+    async with _lookups(settings) as lookups:
+        link, provider, account = await placed(lookups, asked, undone=undone)
+    configured = settings.accounts.get(account)
+    facts = AccountFacts() if configured is None else configured.facts
+    callback = by_operator(provider, account, facts, link_body(link, undone=undone))
+    identifier = mint(callback.received_at)
+    async with namespace_of(settings, account) as (redis, keyspace):
         await hand_in(CaptureLog(redis, keyspace, replicas_of(settings.redis)), identifier, callback, "link")
     return identifier

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from receiver.bodies import around, harmless
 from receiver.captures import LogEntry
-from receiver.cli.reaching import namespace_of
+from receiver.cli.reaching import namespace_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.letters import Letter, Letters, Retried
 from receiver.providers import PROVIDERS
@@ -184,8 +184,8 @@ def _of_reason(reason: str | None) -> _Choice:
 
 
 async def _letters(settings: Settings, choose: _Choice) -> list[Letter]:
-    async with namespace_of(settings) as (redis, keyspace):
-        return await _choice(redis, keyspace, choose)
+    async with partitions_of(settings) as places:
+        return choose([letter for place in places async for letter in Letters(*place).all()])
 
 
 async def _choice(redis: Redis, keyspace: Keyspace, choose: _Choice) -> list[Letter]:
@@ -193,9 +193,11 @@ async def _choice(redis: Redis, keyspace: Keyspace, choose: _Choice) -> list[Let
 
 
 async def _shown(settings: Settings, name: str) -> tuple[list[Letter], LogEntry | None]:
-    async with namespace_of(settings) as (redis, keyspace):
-        letters = await _choice(redis, keyspace, _named([name]))
-        return letters, await Letters(redis, keyspace).capture(letters[0])
+    async with partitions_of(settings) as places:
+        found = [(letter, place) for place in places async for letter in Letters(*place).all()]
+        letters = _named([name])([letter for letter, _ in found])
+        place = next(place for letter, place in found if letter in letters)
+        return letters, await Letters(*place).capture(letters[0])
 
 
 async def _retry(settings: Settings, choose: _Choice) -> Retried:

@@ -6,9 +6,9 @@ from typing import Annotated
 import orjson
 import typer
 
-from receiver.cli.reaching import directory_of, namespace_of
+from receiver.cli.reaching import directory_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
-from receiver.forgetting import KINDS, Found, Request, Search
+from receiver.forgetting import KINDS, Found, Request, Search, together
 from receiver.providers import PROVIDERS
 from receiver.queries import read_address
 from receiver.settings import Settings
@@ -88,13 +88,15 @@ def _request(settings: Settings, text: str, provider: str | None, account: str |
 
 
 async def _look(settings: Settings, request: Request) -> Found:
-    async with namespace_of(settings) as (redis, keyspace):
-        return await Search(redis, keyspace, settings.id_key, PROVIDERS, request).look()
+    async with partitions_of(settings) as places:
+        searches = [Search(*place, settings.id_key, PROVIDERS, request) for place in places]
+        return together([await search.look() for search in searches])
 
 
 async def _forget(settings: Settings, request: Request, expected: tuple[Address, ...]) -> Found:
-    async with namespace_of(settings) as (redis, keyspace):
-        return await Search(redis, keyspace, settings.id_key, PROVIDERS, request).forget(expected)
+    async with partitions_of(settings) as places:
+        searches = [Search(*place, settings.id_key, PROVIDERS, request) for place in places]
+        return together([await search.forget(expected) for search in searches])
 
 
 # --- what it says ---

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from receiver.bodies import harmless, readable
-from receiver.cli.reaching import namespace_of
+from receiver.cli.reaching import namespace_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
 from receiver.quarantine import Judged, Kept, Quarantine
@@ -200,8 +200,8 @@ def moment_of(when: str) -> datetime:
 
 
 async def _entries(settings: Settings, choose: _Choice) -> list[Kept]:
-    async with namespace_of(settings) as (redis, keyspace):
-        return choose([kept async for kept in Quarantine(redis, keyspace).entries()])
+    async with partitions_of(settings) as places:
+        return choose([kept for place in places async for kept in Quarantine(*place).entries()])
 
 
 async def _judge(settings: Settings, choose: _Choice) -> list[Judged]:

@@ -79,7 +79,7 @@ async def _register(settings: Settings, account: Account, body: bytes) -> tuple[
     identifier = mint(callback.received_at)
     capture = outbound(identifier, callback)
     events = readable(capture, provider)
-    async with namespace_of(settings) as (redis, keyspace):
+    async with namespace_of(settings, account.name) as (redis, keyspace):
         await hand_in(CaptureLog(redis, keyspace, replicas_of(settings.redis)), identifier, callback, "outbound")
     scope = Scope(settings.id_key, keyspace.keys_of, account.provider, account.name)
     return identifier, conversations(events, scope, capture.line_addresses())

@@ -21,7 +21,7 @@ from receiver.archive_files import ArchiveError, opened
 from receiver.browsing import Reading, judge, taking
 from receiver.captures import CaptureLog, LogEntry
 from receiver.cli.output import readable_output, run
-from receiver.cli.reaching import namespace_of, refuse_unless_namespace, running_redis
+from receiver.cli.reaching import is_there, namespace_of, refuse_unless_namespace, running_redis, the_account
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.preview import Preview, preview
@@ -113,9 +113,9 @@ def _position(after: str) -> str:
 
 
 async def _replay(settings: Settings, selection: Selection, wanted: Wanted, way: _Way, *, as_json: bool) -> None:
-    async with namespace_of(settings) as (redis, keyspace):
+    async with namespace_of(settings, the_account(selection.accounts)) as (redis, keyspace):
         chosen = await resolved(selection, Lookup(redis, keyspace, settings.id_key))
-        source = _Source(Reading(redis, keyspace, scope_of(settings, keyspace)), chosen, wanted)
+        source = _Source(settings, Reading(redis, keyspace, scope_of(settings, keyspace)), chosen, wanted)
         total = await _counted(source, wanted)
         if total == 0:
             err.print("No capture is asked for: nothing to do.")
@@ -146,7 +146,8 @@ async def _counted(source: "_Source", wanted: Wanted) -> int | None:
 class _Source:
     """The captures that are meant, from the log or from an archive, as often as they are asked for."""
 
-    def __init__(self, where: Reading, selection: Selection, wanted: Wanted) -> None:
+    def __init__(self, settings: Settings, where: Reading, selection: Selection, wanted: Wanted) -> None:
+        self._settings = settings
         self._where = where
         self._selection = selection
         self._wanted = wanted
@@ -200,7 +201,7 @@ class _Source:
                     self.damaged += 1
                 elif isinstance(item, Redacted):
                     raise ArchiveError("the archive is redacted: its captures are not what came in")
-                else:
+                elif is_there(item, self._settings, self._where.keyspace):
                     yield item
 
 
@@ -228,8 +229,8 @@ async def _work(site: Site, source: _Source, wanted: Wanted, way: _Way, total: i
         pace = Pace(wanted.rate, lambda so_far: show(so_far.captures), stopping)
         try:
             if way.into is not None:
-                target = Keyspace(way.into, keys_of=site.keyspace.keys_of)
-                async with running_redis(site.settings, way.into) as redis:
+                target = Keyspace(way.into, site.keyspace.partition, site.keyspace.keys_of)
+                async with running_redis(site.settings, target) as redis:
                     await rebuild(site._replace(redis=redis, keyspace=target), source.entries(), pace, tally)
             elif way.repair:
                 await replaying.repair(site, source.entries(), pace, tally)

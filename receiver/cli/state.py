@@ -15,7 +15,7 @@ from typing import Annotated, BinaryIO, cast
 import orjson
 import typer
 
-from receiver.cli.reaching import namespace_of, refuse_unless_namespace, running_redis
+from receiver.cli.reaching import keyspace_for, namespace_of, refuse_unless_namespace, running_redis
 from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.settings import Settings
 from receiver.state import Exported, export_state, import_state, refuse_unfit
@@ -106,8 +106,9 @@ async def _export(settings: Settings, target: BinaryIO) -> Exported:
 
 
 async def _import(settings: Settings, target: str, checked: Checked, source: BinaryIO) -> None:
-    async with running_redis(settings, target) as redis:
-        await import_state(redis, Keyspace(target), checked, items(source))
+    there = Keyspace(target, keyspace_for(settings).partition)
+    async with running_redis(settings, there) as redis:
+        await import_state(redis, there, checked, items(source))
 
 
 def _target(checked: Checked, settings: Settings, asked: str | None) -> str:

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from rich.markup import escape
 
 from receiver import streams
-from receiver.cli.reaching import namespace_of
+from receiver.cli.reaching import partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.exhibits import Exhibit, read_exhibit
 from receiver.providers import PROVIDERS
@@ -77,8 +77,11 @@ def verify(
 
 
 async def _stored(name: str, settings: Settings, account: str | None) -> tuple[Finding, str]:
-    async with namespace_of(settings) as (redis, keyspace):
-        entry = await _looked_up(redis, keyspace, name)
+    async with partitions_of(settings) as places:
+        there = [entry for place in places if (entry := await _looked_up(*place, name)) is not None]
+    if not there:
+        raise PartylineError(f"neither the quarantine nor the capture log of {settings.namespace} holds {name}")
+    entry = there[0]
     chosen = _configured(settings, account or entry.account)
     provider, now = PROVIDERS[chosen.provider], datetime.now(UTC)
     others = _others(settings, chosen)
@@ -89,13 +92,13 @@ async def _stored(name: str, settings: Settings, account: str | None) -> tuple[F
     return found, chosen.name
 
 
-async def _looked_up(redis: Redis, keyspace: Keyspace, name: str) -> Capture | Quarantined:
+async def _looked_up(redis: Redis, keyspace: Keyspace, name: str) -> Capture | Quarantined | None:
     for stream in (keyspace.quarantine, keyspace.captures):
         position = (await streams.located(redis, stream, [name])).get(name)
         entry = await streams.entry_at(redis, stream, position) if position else None
         if entry is not None:
             return decode_quarantined(entry.fields) if stream == keyspace.quarantine else decode_capture(entry.fields)
-    raise PartylineError(f"neither the quarantine nor the capture log of namespace {keyspace.namespace} holds {name}")
+    return None
 
 
 # --- a file ---
