@@ -145,6 +145,15 @@ def _start(stack: ExitStack, folder: Path, name: str, port: int, *options: str) 
 
 
 @asynccontextmanager
+async def standalone(folder: Path, *options: str) -> AsyncIterator[Server]:
+    """One server on a port, with further options, once it takes connections."""
+    with ExitStack() as stack:
+        server = _start(stack, folder, "server", free_port(), *options)
+        await _until(_listens, server)
+        yield server
+
+
+@asynccontextmanager
 async def sentinels(folder: Path, *, replicas: int = 2) -> AsyncIterator[Farm]:
     """A master with replicas, and three sentinels that watch over them, once all of them agree."""
     with ExitStack() as stack:
@@ -231,6 +240,16 @@ async def _has_met(server: Server, others: int) -> bool:
 
 async def _is_well(server: Server) -> bool:
     return b"cluster_state:ok" in await server.ask("CLUSTER", "INFO")
+
+
+async def _listens(server: Server) -> bool:
+    """It may not want to talk to just anybody."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _answers(server: Server) -> bool:
