@@ -16,20 +16,15 @@ from typing import Any
 import orjson
 import pytest
 
-from correlator.subscribe import Lag, Subscription
 from receiver.embedded import EmbeddedRedis
 from receiver.samples import SAMPLES
-from tests.bodies import Posted, telnyx_received, telnyx_report, telnyx_sent
+from tests.bodies import telnyx_received, telnyx_report, telnyx_sent
+from tests.examples import EXAMPLES, SERVER, level, receive, register
 from tests.npm import install_with_npm
 from tests.processes import Process, Service, kill, service, started, until
 
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "deploy" / "examples"
 GROUP = "inbox"
-TOKEN = "api-Heron-for-tests"
 ANN, BOB, CAT, DAN = "+15555550111", "+15555550112", "+15555550113", "+15555550114"
-
-SERVER = {"port": 0, "api_tokens": [TOKEN]}
 
 pytestmark = pytest.mark.slow
 
@@ -68,14 +63,6 @@ def by_conversation(lines: list[str]) -> dict[str, list[str]]:
     for line in lines:
         found.setdefault(line.split()[2], []).append(line)
     return found
-
-
-async def level(receiver: Service, redis_url: str, group: str) -> None:
-    """Wait until a group has handled all of the stream."""
-    subscription = Subscription(redis_url, namespace=receiver.space.keys.namespace, group=group)
-    async with asyncio.timeout(30):
-        while await subscription.lag() != Lag(0.0, None):  # noqa: ASYNC110 - the end is in Redis
-            await asyncio.sleep(0.05)
 
 
 # --- consumer.py ------------------------------------------------------------------------------------------
@@ -158,22 +145,6 @@ async def merge(receiver: Service) -> tuple[str, str]:
     [key] = merger["data"]["merged"]
     assert key == events[0]["subject"]
     return key, merger["subject"]
-
-
-async def receive(receiver: Service, posted: Posted) -> None:
-    """Post a callback, signed, until it is taken, as providers do."""
-    async with asyncio.timeout(30):
-        body = orjson.dumps(posted.body)
-        while (await receiver.post(posted.provider, body)).status_code != 200:  # noqa: ASYNC110 - the answer tells
-            await asyncio.sleep(0.1)
-
-
-async def register(receiver: Service, posted: Posted) -> None:
-    """Register a send."""
-    path = f"/v1/outbound/{posted.provider}/main-{posted.provider}"
-    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
-    answer = await receiver.client.post(path, content=orjson.dumps(posted.body), headers=headers)
-    assert answer.status_code == 200
 
 
 # --- consumer.mjs -----------------------------------------------------------------------------------------
@@ -267,6 +238,27 @@ async def test_the_node_consumer_follows_merges(
 
     assert await state.survivors() == {merged.encode(): survivor.encode()}
     assert await state.thread(survivor) == [None]
+
+
+async def test_what_the_node_consumer_cannot_handle_holds_back_what_follows(
+    node_folder: Path, folder: Path, receiver: Service, redis_url: str
+) -> None:
+    """Later events of its conversation wait and the position stays, while another conversation is handled, once."""
+    await receive(receiver, telnyx_received(cc=[BOB]))
+    await receiver.space.worked_off()
+    [first] = await receiver.space.events()
+    unreadable = {**first, "id": "telnyx:main-telnyx:unreadable", "sequence": "9", "data": {}}
+    await receiver.space.redis.xadd(receiver.space.keys.events, {"event": orjson.dumps(unreadable)})
+    await receive(receiver, telnyx_received(cc=[BOB]))
+    await receive(receiver, telnyx_received(sender=CAT))
+    await receiver.space.worked_off()
+    _, _, _, other = await receiver.space.events()
+    with node_consumer(node_folder, folder, receiver, redis_url, "consumer") as consumer:
+        await until(lambda: consumer.log.count("once more") > 1, "it has tried twice")
+        lines = consumer.output.splitlines()
+
+    assert sorted(lines) == sorted(as_printed([first, other]))
+    assert await receiver.space.redis.get(f"inbox:{{{receiver.space.keys.namespace}}}:position") is None
 
 
 async def test_the_node_consumer_outlives_redis(node_folder: Path, folder: Path, namespace: str) -> None:

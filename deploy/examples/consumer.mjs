@@ -52,7 +52,7 @@ function handle(event, transaction) {
 async function once(event) {
   if (await store.sismember(`${own}:seen`, event.id)) return;
   const transaction = store.multi();
-  handle(event, transaction);
+  await handle(event, transaction);
   transaction.sadd(`${own}:seen`, event.id);
   for (const [error] of await transaction.exec()) if (error) throw error;
   console.log(Number(event.sequence), event.type, event.subject, event.id);
