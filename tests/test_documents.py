@@ -340,6 +340,15 @@ def program_with(word: str, folder: Path) -> Path:
     return file
 
 
+def test_every_program_in_the_readme_is_run() -> None:
+    """Each Python program is one that a test here runs, and so is the only one in Node."""
+    words = ("import redis", "async for event in subscription", "subscription.run(handle", "receiver.client")
+    programs = blocks(README, "python")
+
+    assert [sum(word in program for word in words) for program in programs] == [1, 1, 1, 1]
+    assert len(blocks(README, "js")) == 1
+
+
 @pytest.fixture
 def python_subscriber(tmp_path: Path) -> Path:
     """The README's subscriber without the library."""

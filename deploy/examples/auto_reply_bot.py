@@ -119,7 +119,10 @@ class Answer(NamedTuple):
 
 
 class Journal:
-    """The answers, by the event that they answer. Bots on one machine may share it."""
+    """The answers, by the event that they answer. Bots on one machine may share it.
+
+    It holds numbers and texts. What is older than a day and registered or refused may be deleted.
+    """
 
     def __init__(self, path: str) -> None:
         self._database = sqlite3.connect(path, isolation_level=None)  # each statement is a transaction
@@ -244,7 +247,8 @@ async def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, subscription.stop)
     partyline = Client(os.environ.get("PARTYLINE_URL", "http://localhost:8081"), os.environ["PARTYLINE_API_TOKEN"])
-    async with httpx.AsyncClient(timeout=20) as http, partyline:
+    # A send that is under way when told to stop is finished: `run` waits for 15 s.
+    async with httpx.AsyncClient(timeout=10) as http, partyline:
         await subscription.run(Bot(journal, http, partyline).handle)
     journal.close()
 
