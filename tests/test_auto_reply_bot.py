@@ -274,9 +274,10 @@ async def never(_: Sent) -> None:
     await asyncio.sleep(5)
 
 
-async def test_a_crash_before_registering_is_made_good(stage: Stage) -> None:
-    """Killed after the send and before partyline could be told: told after the start, and sent once."""
-    with stage.bot(PARTYLINE_URL=NOBODY) as killed:
+@pytest.mark.parametrize("wrong", [{"PARTYLINE_URL": NOBODY}, {"PARTYLINE_API_TOKEN": "wrong"}], ids=str)
+async def test_a_crash_before_registering_is_made_good(wrong: dict[str, str], stage: Stage) -> None:
+    """Killed after the send and before partyline could be told: told once that is possible, and sent once."""
+    with stage.bot(**wrong) as killed:
         await stage.joined()
         await stage.receive(group_message())
         await until(lambda: stage.states() == ["sent"], "it is sent")
@@ -290,12 +291,13 @@ async def test_a_crash_before_registering_is_made_good(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "requests", "state"), [(429, 2, "registered"), (500, 1, "begun"), (400, 1, "refused")]
+    ("status", "requests", "state"),
+    [(401, 2, "registered"), (429, 2, "registered"), (500, 1, "begun"), (400, 1, "refused")],
 )
 async def test_only_what_was_surely_not_sent_is_sent_again(
     status: int, requests: int, state: str, stage: Stage
 ) -> None:
-    """After 429 it is tried again; after a 5xx it may have gone out; any other 4xx is the provider's last word."""
+    """After 401 and 429 it is tried again; after a 5xx it may have gone out; any other 4xx is final."""
     stage.api.failures.append(status)
     with stage.bot():
         await stage.joined()

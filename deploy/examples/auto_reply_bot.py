@@ -203,8 +203,8 @@ class Bot:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
             self._journal.take_back(event)  # nothing was sent: the next try begins anew
             raise
-        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            self._journal.take_back(event)
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.TOO_MANY_REQUESTS}:
+            self._journal.take_back(event)  # raises below
         elif response.is_client_error:
             self._journal.move(event, "refused")
             log.error("%s: %s refuses the answer with %d", event.subject, event.provider.name, response.status_code)
@@ -221,6 +221,8 @@ class Bot:
         try:
             sent = await self._partyline.register(name, account, answer.response, answer.request)
         except Refused as error:
+            if error.status != httpx.codes.UNPROCESSABLE_ENTITY:
+                raise  # a wrong token or URL: goes on once that is right
             log.error("%s: partyline cannot read the answer's response: %s", event.subject, error.reason)  # noqa: TRY400
             self._journal.move(event, "refused")
             return
