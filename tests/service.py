@@ -169,20 +169,27 @@ async def running_app(
     port = bound[0].getsockname()[1]
     redis = connect(redis_url, settings.redis.write_deadline_seconds)
     config = server_config(make_app(settings, providers, redis, clock), settings.server)
-    config.timeout_graceful_shutdown = 2
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(bound))
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
-        await asyncio.sleep(0.001)
-    try:
+    async with serving(config, bound):
         limits = httpx.Limits(max_connections=None)
         base_url = f"http://127.0.0.1:{port}"
         hooks = {"response": [hold]}
         async with httpx.AsyncClient(base_url=base_url, limits=limits, timeout=20, event_hooks=hooks) as client:
             yield client
+
+
+@asynccontextmanager
+async def serving(config: uvicorn.Config, sockets: list[socket.socket]) -> AsyncIterator[None]:
+    """A server on bound sockets, within the test process."""
+    config.timeout_graceful_shutdown = 2
+    server = _Server(config)
+    running = asyncio.create_task(server.serve(sockets))
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
+        await asyncio.sleep(0.001)
+    try:
+        yield
     finally:
         server.should_exit = True
-        await serving
+        await running
 
 
 # --- odd requests: bytes on a socket ---

@@ -2,11 +2,15 @@ import asyncio
 import os
 import re
 import shlex
+import shutil
 import sys
+import tempfile
 import textwrap
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +24,7 @@ from starlette.routing import Route
 
 from correlator.gathering import Entry
 from correlator.lease import Lease
+from correlator.redis_client import connect
 from correlator.rollup import Rollup
 from correlator.store import Store
 from correlator.subscribe import Lag, Subscription
@@ -28,6 +33,7 @@ from receiver.answers import UNFORESEEN, Refusal
 from receiver.app import Front, make_app
 from receiver.body import Node
 from receiver.cli import app as program
+from receiver.embedded import EmbeddedRedis, find_server
 from receiver.namespace import claim_namespace
 from receiver.operations import CALLBACK_PATHS, OPERATIONS
 from receiver.providers import PROVIDERS
@@ -40,10 +46,17 @@ from schemas.events import STATES, EventBody
 from schemas.ids import CaptureId
 from schemas.keyspace import Keyspace
 from tests.library import TOKENS, running_api
+from tests.npm import install_with_npm
+from tests.processes import Process, started
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-DOCUMENTS = sorted(path for pattern in ("*.md", "deploy/**/*.md", "receiver/**/*.md") for path in ROOT.glob(pattern))
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "deploy/**/*.md", "receiver/**/*.md")
+    for path in ROOT.glob(pattern)
+    if "node_modules" not in path.parts
+)
 SETUP_PAGES = sorted((ROOT / "deploy" / "providers").glob("*.md"))
 
 #: What the documents' configurations read from the environment; every value is made up.
@@ -327,6 +340,15 @@ def program_with(word: str, folder: Path) -> Path:
     return file
 
 
+def test_every_program_in_the_readme_is_run() -> None:
+    """Each Python program is one that a test here runs, and so is the only one in Node."""
+    words = ("import redis", "async for event in subscription", "subscription.run(handle", "receiver.client")
+    programs = blocks(README, "python")
+
+    assert [sum(word in program for word in words) for program in programs] == [1, 1, 1, 1]
+    assert len(blocks(README, "js")) == 1
+
+
 @pytest.fixture
 def python_subscriber(tmp_path: Path) -> Path:
     """The README's subscriber without the library."""
@@ -337,18 +359,56 @@ async def test_the_subscriber_with_redis_alone_works_as_written(
     python_subscriber: Path, redis: Redis, redis_url: str, namespace: str, keyspace: Keyspace
 ) -> None:
     """It handles every event of the stream, in order, and after a restart goes on where it was."""
-    environment = {**os.environ, "PARTYLINE_NAMESPACE": namespace, "PARTYLINE_REDIS__URL": redis_url}
     command = (sys.executable, str(python_subscriber))
+
+    before, after, lines = await _follow_twice(command, redis_url, namespace, redis, keyspace)
+
+    assert lines[:4] == before
+    assert lines[4:] == after
+
+
+@pytest.fixture(scope="module")
+def node_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the Node example's lock names; the README's program runs with the same."""
+    folder = tmp_path_factory.mktemp("node")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(ROOT / "deploy" / "examples" / name, folder)
+    install_with_npm(folder)
+    return folder
+
+
+async def test_the_subscriber_in_node_works_as_written(
+    node_packages: Path, redis: Redis, redis_url: str, namespace: str, keyspace: Keyspace
+) -> None:
+    """It handles every event of the stream, in order, and after a restart goes on where it was."""
+    [source] = blocks(README, "js")
+    (node_packages / "inbox.mjs").write_text(source)
+
+    before, after, lines = await _follow_twice(
+        ("node", str(node_packages / "inbox.mjs")), redis_url, namespace, redis, keyspace
+    )
+
+    assert re.search(r"^ioredis (\d+)", README.read_text(), re.MULTILINE)[1] == _major(node_packages)  # type: ignore[index]
+    assert lines[:4] == before
+    assert lines[4:] == after
+
+
+def _major(folder: Path) -> str:
+    installed: str = orjson.loads((folder / "node_modules" / "ioredis" / "package.json").read_bytes())["version"]
+    return installed.partition(".")[0]
+
+
+async def _follow_twice(
+    command: Sequence[str], redis_url: str, namespace: str, redis: Redis, keyspace: Keyspace
+) -> tuple[list[str], list[str], list[str]]:
+    """What a subscriber prints of a first conversation, what after a restart of a second one, and what it should."""
+    environment = {**os.environ, "PARTYLINE_NAMESPACE": namespace, "PARTYLINE_REDIS__URL": redis_url}
     await publish(redis, keyspace, "1")
     before = await _follow(command, environment, redis, keyspace)
     await publish(redis, keyspace, "2")
     after = await _follow(command, environment, redis, keyspace)
-
     events = [event for _, event in await stream(redis, keyspace)]
-    lines = [f"{event['sequence']} {event['type']} {event['subject']} {event['id']}" for event in events]
-
-    assert lines[:4] == before
-    assert lines[4:] == after
+    return before, after, [f"{event['sequence']} {event['type']} {event['subject']} {event['id']}" for event in events]
 
 
 async def _follow(command: Sequence[str], environment: dict[str, str], redis: Redis, keyspace: Keyspace) -> list[str]:
@@ -419,6 +479,104 @@ async def _subscribe(program: Path, redis_url: str, namespace: str, group: str) 
     return printed.decode().splitlines()
 
 
+# --- redis-cli --------------------------------------------------------------------------------------------
+
+
+def redis_lines() -> list[str]:
+    """Every redis-cli line of a document, comments taken off."""
+    lines = [line for document in DOCUMENTS for block in blocks(document, "sh") for line in block.splitlines()]
+    return [re.sub(r"\s+# .*", "", line) for line in lines if line.startswith("redis-cli ")]
+
+
+def waits(line: str) -> bool:
+    """Whether a redis-cli line waits for what comes."""
+    return "PSUBSCRIBE" in line or "BLOCK" in line
+
+
+class Shell:
+    """A shell in a folder where `redis-cli` speaks to a server of the test's, as it does to one at its default port."""
+
+    def __init__(self, folder: Path, redis: Redis, socket: Path) -> None:
+        self._folder, self._redis = folder, redis
+        client = Path(find_server()).with_name("redis-cli")
+        if not client.exists():
+            pytest.skip(f"no redis-cli beside {find_server()}")
+        for name in ("bin", ".partyline"):
+            (folder / name).mkdir()
+        shim = folder / "bin" / "redis-cli"
+        shim.write_text(f'#!/bin/sh\nexec {shlex.quote(str(client))} -s {shlex.quote(str(socket))} "$@"\n')
+        shim.chmod(0o700)
+        (folder / ".partyline" / "redis.sock").symlink_to(socket)
+
+    def started(self, line: str) -> AbstractContextManager[Process]:
+        """A line as it is written, run."""
+        path = f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return started(["sh", "-c", line], self._folder, "line", {"PATH": path})
+
+    async def waiting(self, line: str, process: Process) -> None:
+        """Wait until it waits: it is subscribed, or its read blocks."""
+        if "PSUBSCRIBE" in line:
+            await process.says("psubscribe")
+            return
+        async with asyncio.timeout(SNIPPET_SECONDS):
+            while not any("b" in client["flags"] for client in await self._redis.client_list()):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Redis, Path, Path]]:
+    """A server with the sample conversation in the namespaces that documents name; its client, folder and socket."""
+    with tempfile.TemporaryDirectory(prefix="partyline-cli-") as name, EmbeddedRedis(Path(name) / "redis") as embedded:
+        redis = connect(embedded.url, 5.0)
+        for namespace in ("default", "tryout"):
+            await publish(redis, Keyspace(namespace), "1")
+        yield redis, Path(name), embedded.socket
+        await redis.aclose()
+
+
+@pytest.mark.parametrize("line", redis_lines())
+async def test_a_redis_line_in_a_document_works_as_written(line: str, server: tuple[Redis, Path, Path]) -> None:
+    """Every redis-cli line names a key or channels of ours, and shows what is there, or what comes when it waits."""
+    redis, folder, socket = server
+    shell = Shell(folder, redis, socket)
+    [name] = re.findall(r"'(partyline:[^']+)'", line)
+    keyspace = Keyspace("tryout" if "tryout" in name else "default")
+    kept = [event["id"] for _, event in await stream(redis, keyspace)]
+
+    with shell.started(line) as process:
+        if waits(line):
+            await shell.waiting(line, process)
+            await publish(redis, keyspace, "2")
+            came = [event for _, event in await stream(redis, keyspace)][len(kept) :]
+            for event in shown_of(came, line, name, keyspace):
+                await process.says(re.escape(event["id"]))
+        else:
+            assert await process.status() == 0
+
+    assert re.match(rf"{re.escape(keyspace.prefix)}:(events|dead|quarantine|sub:inbox:dead)(:|$)", name)
+    assert "ERR" not in process.output
+    assert process.log == ""
+    assert waits(line) or [found for found in kept if found in process.output] == expected_of(kept, line)
+
+
+def shown_of(came: list[Any], line: str, pattern: str, keyspace: Keyspace) -> list[Any]:
+    """Those of the events that come which a line that waits shows: the first, or all on the channels of a pattern."""
+    if "PSUBSCRIBE" not in line:
+        return came[:1]
+    pattern = pattern.replace("{", "[{]")  # as fnmatch would have it; to Redis it is a letter as any
+    return [event for event in came if fnmatchcase(keyspace.channel(event["type"], event["subject"]), pattern)]
+
+
+def expected_of(kept: list[str], line: str) -> list[str]:
+    """The ids of those of four events (two messages, two reports) that a line shows which does not wait."""
+    if "message.status" in line:
+        return kept[2:]
+    if ":events'" not in line or "XLEN" in line:
+        return []
+    count = int(line.partition("COUNT ")[2])
+    return kept[-count:] if "XREVRANGE" in line else kept[:count]
+
+
 # --- registering ------------------------------------------------------------------------------------------
 
 
@@ -441,20 +599,6 @@ async def test_the_python_client_works_as_written(
             printed, _ = await process.communicate()
 
     assert re.fullmatch(r"\+15555550111 cv_[a-z2-7]{26}\n", printed.decode())
-
-
-@pytest.mark.parametrize(("document", "words"), [*command_lines("redis-cli")], ids=name_of)
-async def test_a_redis_command_in_a_document_exists(document: Path, words: list[str], redis: Redis) -> None:
-    """Every redis-cli line runs a command of Redis on a key or channel of ours; those that do not wait are run."""
-    client: Any = redis
-    command, *arguments = words[2:] if words[0] == "-s" else words
-
-    keys = [word for word in arguments if word.startswith("partyline")]
-
-    assert await client.execute_command("COMMAND INFO", command) != [None], document
-    assert all(re.match(r"partyline:\{(default|tryout)\}:(events|dead|quarantine)\b", key) for key in keys)
-    if command != "PSUBSCRIBE" and "BLOCK" not in arguments:
-        await client.execute_command(command, *arguments)
 
 
 async def test_the_event_in_the_readme_looks_like_a_real_one(redis: Redis, keyspace: Keyspace) -> None:
