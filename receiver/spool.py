@@ -30,6 +30,16 @@ class Fill(msgspec.Struct, frozen=True):
     oldest_at: float | None
 
 
+class Account(msgspec.Struct, frozen=True):
+    """What waits of one account."""
+
+    name: str
+    captures: int
+    bytes: int
+    #: Unix seconds, of this host's clock.
+    oldest_at: float
+
+
 def file_of(settings: Settings) -> SpoolFile:
     """The file behind the spool of a configuration, as one thread uses it."""
     # Others hold the file for the time of an fsync; who hands over the last captures, for half a deadline at most.
@@ -109,6 +119,16 @@ class Spool:
         """How full it is. Raises StoreError."""
         [(rows, size)] = self._file.rows("SELECT rows, bytes FROM fill")
         return msgspec.convert({"rows": rows, "bytes": size, "oldest_at": self._oldest()}, Fill)
+
+    def accounts(self) -> list[Account]:
+        """What waits, account by account. Raises StoreError."""
+        found = self._file.rows(
+            "SELECT account, count(*), sum(bytes), min(received_at) FROM waiting GROUP BY account ORDER BY account"
+        )
+        return [
+            Account(name.decode(errors="replace"), captures, size, oldest / 1000)
+            for name, captures, size, oldest in msgspec.convert(found, list[tuple[bytes, int, int, int]])
+        ]
 
     def prove(self) -> None:
         """Write to it, so that it is known to take writes. Raises StoreError."""
