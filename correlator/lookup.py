@@ -65,10 +65,17 @@ class Lookup:
         self._redis = redis
         self._keys = keyspace
         self._id_key = id_key
+        #: What keys derive for is fixed for the life of a namespace, so it serves while Redis is away too.
+        self._origin: str | None = None
 
     async def scope(self, provider: str, account: str) -> Scope:
         """What the keys of an account derive under."""
-        return Scope(self._id_key, await origin(self._redis, self._keys), provider, account)
+        try:
+            self._origin = await origin(self._redis, self._keys)
+        except StoreError:
+            if self._origin is None:
+                raise
+        return Scope(self._id_key, self._origin, provider, account)
 
     async def conversation(self, key: ConversationKey) -> dict[str, Any] | None:
         """What is known of a conversation, under the key that stands for it now; None for a key never heard of.

@@ -18,6 +18,7 @@ class Scripts:
         self.commit = _bind(redis, "commit")
         self.lease = _bind(redis, "lease")
         self.append = _bind(redis, "append")
+        self.find = _bind(redis, "find")
         self.trim = _bind(redis, "trim")
         self.release = _bind(redis, "release")
         self.remove = _bind(redis, "remove")

@@ -1,7 +1,10 @@
 """The ASGI application: routes, health, and what answers when no route does."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from redis.asyncio import Redis
 from starlette.applications import Starlette
@@ -15,14 +18,18 @@ from correlator.lookup import Lookup
 from correlator.lookups import Lookups
 from correlator.scripts import answer
 from receiver import metrics
+from receiver.acceptance import Gate
 from receiver.answers import METHOD_NOT_ALLOWED, NOT_FOUND, UNFORESEEN, answer_problem
 from receiver.api import Api
 from receiver.captures import CaptureLog, replicas_of
 from receiver.documents.files import FOLDER, OPENAPI
+from receiver.draining import Drain, Drainer
+from receiver.keeping import Keeping
 from receiver.operations import CALLBACK_PATHS, by_path
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Settings
+from receiver.spool import Fill, Spool, file_of
 from receiver.veil import Veil
 from receiver.webhooks import Clock, Endpoint, Webhooks, utc_now
 from receiver.writer import Writer
@@ -33,22 +40,38 @@ _WEBHOOK_PATTERNS = [compile_path(path)[0] for path in CALLBACK_PATHS]
 _OPEN_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis, clock: Clock = utc_now) -> ASGIApp:
+def make_app(
+    settings: Settings,
+    providers: Mapping[str, Provider],
+    redis: Redis,
+    clock: Clock = utc_now,
+    *,
+    check: Callable[[], Awaitable[None]] | None = None,
+) -> ASGIApp:
     """The whole application over one Redis client; the client is closed with it.
 
-    The clock is an argument, so that a test may send what was signed in another year.
+    Args:
+        settings: the configuration.
+        providers: those that there are.
+        redis: the client.
+        clock: an argument, so that a test may send what was signed in another year.
+        check: raises ConfigError or StoreError while the server may not be written to; None: any that answers may.
     """
     keyspace = Keyspace(settings.namespace)
     log = CaptureLog(redis, keyspace, replicas_of(settings.redis))
+    deadline = settings.redis.write_deadline_seconds
+    gate = Gate(log.answers if check is None else check, accepted=check is None)
+    keeping = Keeping(log, Spool(settings), gate, deadline)
+    drainer = Drainer(Drain(file_of(settings), log, gate, deadline), gate, keeping.catch_up)
     veil = Veil(settings.id_key)
     endpoints = {
         name: Endpoint(account, providers[account.provider], veil) for name, account in settings.accounts.items()
     }
     server = settings.server
     reception = Reception(server.max_body_bytes, server.max_in_flight_bytes, server.body_timeout_seconds)
-    writer = Writer(log, settings.redis.write_deadline_seconds)
+    writer = Writer(keeping, deadline)
     webhooks = Webhooks(endpoints, reception, writer, log, clock, replay_tokens=server.replay_tokens)
-    health = Health(redis, keyspace)
+    health = Health(redis, keyspace, keeping, deadline)
     api = Api(
         tokens=server.api_tokens,
         endpoints=endpoints,
@@ -58,14 +81,16 @@ def make_app(settings: Settings, providers: Mapping[str, Provider], redis: Redis
         lookup=Lookups([Lookup(redis, keyspace, settings.id_key)]),
         clock=clock,
     )
-    handlers = {"alive": health.alive, "ready": health.ready, "measure": show_metrics, "describe": Description().show}
+    handlers = {"alive": health.alive, "ready": health.ready, "measure": health.measure, "describe": Description().show}
     routes = [
         Route(path, handler, methods=[method])
         for path, methods in by_path(handlers).items()
         for method, handler in methods.items()
     ]
     app = Starlette(
-        routes=[*api.routes(), *routes], exception_handlers={HTTPException: _no_route}, lifespan=_closing(redis)
+        routes=[*api.routes(), *routes],
+        exception_handlers={HTTPException: _no_route},
+        lifespan=_living(keeping, drainer, redis),
     )
     app.router.redirect_slashes = False
     front = Front(webhooks, app)
@@ -101,9 +126,11 @@ def _webhook_params(path: str) -> dict[str, str] | None:
 class Health:
     """Whether we live, and whether a callback could be stored right now."""
 
-    def __init__(self, redis: Redis, keyspace: Keyspace) -> None:
+    def __init__(self, redis: Redis, keyspace: Keyspace, keeping: Keeping, deadline_seconds: float) -> None:
         self._redis = redis
         self._written = keyspace.bytes_of(keyspace.captures)
+        self._keeping = keeping
+        self._patience_seconds = deadline_seconds / 2
 
     async def alive(self, _: Request) -> Response:
         """200 for as long as the process answers at all."""
@@ -111,18 +138,53 @@ class Health:
 
     async def ready(self, _: Request) -> Response:
         """200 exactly when a callback can be stored; the components in the body."""
+        behind = self._keeping.some_wait
+        redis, (spool, spools) = await self._ask_redis(), await self._ask_spool()
+        status = "ready" if spools or (redis["status"] == "ok" and not behind) else "unavailable"
+        components = {"redis": redis, "spool": spool}
+        return JSONResponse({"status": status, "components": components}, 200 if status == "ready" else 503)
+
+    async def _ask_redis(self) -> dict[str, Any]:
+        gate = self._keeping.gate
+        if not gate.accepted:
+            return {"status": "unavailable", "detail": gate.why}
         try:
-            # A write that changes nothing: a server that is full or read-only answers a PING all the same.
-            await answer(self._redis.setrange(self._written, 0, ""))
-        except StoreError:
-            components = {"redis": {"status": "unavailable"}}
-            return JSONResponse({"status": "unavailable", "components": components}, 503)
-        return JSONResponse({"status": "ready", "components": {"redis": {"status": "ok"}}})
+            async with asyncio.timeout(self._patience_seconds):
+                # A write that changes nothing: a server that is full or read-only answers a PING all the same.
+                await answer(self._redis.setrange(self._written, 0, ""))
+        except StoreError as error:
+            return {"status": "unavailable", "detail": str(error)}
+        except TimeoutError:
+            return {"status": "unavailable", "detail": "Redis does not answer in time"}
+        self._keeping.answered()
+        return {"status": "ok"}
+
+    async def _ask_spool(self) -> tuple[dict[str, Any], bool]:
+        """How the spool is, and whether it takes captures."""
+        fill, why = await self._measured()
+        said: dict[str, Any] = {"status": "unavailable" if why else "ok", "max_bytes": self._keeping.max_bytes}
+        if fill is not None:
+            said |= {"captures": fill.rows, "bytes": fill.bytes, "oldest_seconds": _age(fill)}
+        return said | ({"detail": why} if why else {}), not why
+
+    async def measure(self, _: Request) -> Response:
+        """Prometheus' text format."""
+        await self._measured()
+        return PlainTextResponse(metrics.render(), media_type=_OPEN_METRICS)
+
+    async def _measured(self) -> tuple[Fill | None, str]:
+        fill, why = await self._keeping.measure()
+        metrics.SPOOL_USABLE.set(not why)
+        if fill is not None:
+            metrics.SPOOL_ROWS.set(fill.rows)
+            metrics.SPOOL_BYTES.set(fill.bytes)
+            metrics.SPOOL_AGE_SECONDS.set(_age(fill))
+        return fill, why
 
 
-async def show_metrics(_: Request) -> Response:
-    """Prometheus' text format."""
-    return PlainTextResponse(metrics.render(), media_type=_OPEN_METRICS)
+def _age(fill: Fill) -> float:
+    """For how long the oldest capture has waited, in seconds."""
+    return 0.0 if fill.oldest_at is None else max(0.0, round(time.time() - fill.oldest_at, 3))
 
 
 class Description:
@@ -178,10 +240,16 @@ class ByPort:
         return on_admin_port or path in ("/healthz", "/readyz")
 
 
-def _closing(redis: Redis) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+def _living(
+    keeping: Keeping, drainer: Drainer, redis: Redis
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await keeping.open()
+        drainer.start()
         yield
+        await drainer.stop()
+        await keeping.close()
         await redis.aclose()
 
     return lifespan

@@ -1,6 +1,6 @@
 """The capture log: what was accepted, in order. The only queue."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +16,9 @@ from schemas.wire import CAPTURE_FIELDS, QUARANTINE_FIELDS
 _TRIM_ENTRIES = 500
 #: The part of the write deadline that replicas have.
 _FOR_REPLICAS = 0.8
+#: How many entries one call looks through for some ids.
+_FIND_ENTRIES = 1000
+_BEGINNING = "0-0"
 QUARANTINE_BYTES = 64 * 1024 * 1024
 
 
@@ -49,13 +52,34 @@ class CaptureLog:
         self._keys = keyspace
         self._scripts = Scripts(redis)
 
-    async def append(self, captures: Sequence[list[bytes]]) -> None:
+    async def append(self, captures: Sequence[list[bytes]]) -> str:
         """Write captures in one call; when it returns they are as durable as the server is, and its replicas.
 
         Raises StoreError: they may be in the log all the same, where it was an answer or replicas that lacked.
-        Each is the values of CAPTURE_FIELDS, as `encode_capture` gives them.
+        Each is the values of CAPTURE_FIELDS, as `encode_capture` gives them. The position of the last comes back, ''
+        for none: then replicas have all that the log had before.
         """
-        await self._append(self._keys.captures, CAPTURE_FIELDS, captures)
+        positions = await self._append(self._keys.captures, CAPTURE_FIELDS, captures)
+        return positions[-1].decode() if positions else ""
+
+    async def answers(self) -> None:
+        """Return if the server answers. Raises StoreError."""
+        await answer(self._redis.ping())
+
+    async def last(self) -> str:
+        """The position of the newest entry; 0-0 for none. Raises StoreError."""
+        found = await answer(self._redis.xrevrange(self._keys.captures, count=1))
+        return found[0][0].decode() if found else _BEGINNING
+
+    async def find(self, captures: Collection[bytes], after: str) -> set[bytes]:
+        """Which of these ids stand in the log after a position. Raises StoreError."""
+        found: set[bytes] = set()
+        while after:
+            args: list[Any] = [after, _FIND_ENTRIES, *captures]
+            reached, *some = await answer(self._scripts.find(keys=[self._keys.captures], args=args))
+            after = reached.decode()
+            found.update(some)
+        return found
 
     async def quarantine(self, values: list[bytes]) -> None:
         """Keep an unauthentic request aside, and no more of them than the cap allows. Raises StoreError.
@@ -107,17 +131,19 @@ class CaptureLog:
         """Remove dead letters older than a Unix time or beyond a size."""
         return await self._trim(self._keys.dead, f"{before_milliseconds}-0", max_bytes)
 
-    async def _append(self, stream: str, names: Sequence[bytes], entries: Sequence[list[bytes]]) -> None:
+    async def _append(self, stream: str, names: Sequence[bytes], entries: Sequence[list[bytes]]) -> list[bytes]:
         args: list[Any] = [len(names), *names]
         for values in entries:
             args += values
         keys = [stream, self._keys.bytes_of(stream)]
+        positions: list[bytes]
         if self._replicas.number:
-            _, have = await answer(self._scripts.append_replicated(keys, args, *self._replicas))
+            positions, have = await answer(self._scripts.append_replicated(keys, args, *self._replicas))
             if have < self._replicas.number:
                 raise StoreError(f"{have} of {self._replicas.number} replicas have it in time: see redis.wait_replicas")
         else:
-            await answer(self._scripts.append(keys=keys, args=args))
+            positions = await answer(self._scripts.append(keys=keys, args=args))
+        return positions
 
     async def _trim(self, stream: str, before: str, max_bytes: int, *cursor: str) -> int:
         total, removed = 0, _TRIM_ENTRIES

@@ -37,6 +37,21 @@ LEASE_HELD = Gauge(
     "partyline_lease_held", "Whether this service's pipeline holds the lease.", multiprocess_mode="livesum"
 )
 
+SPOOLED = Counter("partyline_spooled", "Captures that went to the spool, since Redis did not take them.")
+DRAINED = Counter(
+    "partyline_spool_drained", "Captures that left the spool; `recognised`: the log had them already.", ["how"]
+)
+#: Asked of the spool by whichever process is scraped, so the latest answer is everybody's.
+SPOOL_ROWS = Gauge("partyline_spool_captures", "Captures that wait in the spool.", multiprocess_mode="mostrecent")
+SPOOL_BYTES = Gauge("partyline_spool_bytes", "Bytes that wait in the spool.", multiprocess_mode="mostrecent")
+SPOOL_AGE_SECONDS = Gauge(
+    "partyline_spool_oldest_seconds", "For how long the oldest one has waited.", multiprocess_mode="mostrecent"
+)
+SPOOL_USABLE = Gauge("partyline_spool_usable", "Whether the spool takes captures.", multiprocess_mode="mostrecent")
+BREAKER_OPEN = Gauge(
+    "partyline_breaker_open", "Processes whose last write Redis did not take in time.", multiprocess_mode="livesum"
+)
+
 
 class Children(dict[str, Counter]):
     """The children of a counter for one account, by the last label; looking one up anew costs as much as counting."""

@@ -104,6 +104,13 @@ class State(msgspec.Struct, frozen=True):
     """How one component is."""
 
     status: Component
+    #: Why it is not ok, for people.
+    detail: str | UnsetType = UNSET
+    #: Of the spool: how many captures wait in it, their bytes, for how long the oldest has waited; and its `max`.
+    captures: int | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+    oldest_seconds: float | UnsetType = UNSET
+    max_bytes: int | UnsetType = UNSET
 
 
 class Ready(msgspec.Struct, frozen=True):

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -19,15 +18,14 @@ from typing import IO
 
 import structlog
 from prometheus_client import multiprocess
-from redis.exceptions import AuthenticationError, ResponseError
 
 from correlator.redis_client import connect
-from correlator.scripts import answer
-from receiver.durability import check_durability, check_version, too_few_replicas
+from receiver.acceptance import accept
+from receiver.durability import too_few_replicas
 from receiver.embedded import EmbeddedRedis
-from receiver.namespace import claim_namespace
 from receiver.process import die_with_parent
 from receiver.settings import Settings, refuse_unsupported
+from receiver.spool import Spool
 from receiver.worker import GRACE_SECONDS
 from schemas.errors import ConfigError, StoreError
 from schemas.keyspace import Keyspace
@@ -64,11 +62,12 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
         config: the file they came from, which the children read again.
         log_file: where the children log; None: to our stderr.
 
-    Raises ConfigError for what cannot be started so; StoreError when Redis is not there.
+    Raises ConfigError for what cannot be started so.
     """
     refuse_unsupported(settings)
     with contextlib.ExitStack() as stack:
         sockets = _listen(settings, stack)
+        _check_spool(settings)
         embedded = _embedded(settings, stack)
         redis_url = embedded.url if embedded else settings.redis.url
         await _check_redis(settings, redis_url)
@@ -158,15 +157,6 @@ class Child:
             process.kill()
 
 
-def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM and Ctrl-C set, from now on."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    return stopped
-
-
 def _private(log_file: Path) -> IO[bytes]:
     """A log that its owner alone can read."""
     log_file.touch(mode=0o600)
@@ -207,21 +197,27 @@ async def _keep_alive(redis: EmbeddedRedis) -> None:
 
 
 async def _check_redis(settings: Settings, redis_url: str) -> None:
+    """Refuse a server that is not as the settings want it. One that is away is waited for: there is the spool."""
     redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0, Keyspace(settings.namespace))
     try:
-        await answer(redis.ping())
-        await check_version(redis)
-        await check_durability(redis, settings.redis.durability)
-        await claim_namespace(redis, Keyspace(settings.namespace), settings)
+        await accept(redis, settings)
         if (few := await too_few_replicas(redis, settings.redis.wait_replicas)) is not None:
-            log.warning("fewer replicas than redis.wait_replicas: no callback can be stored in Redis", connected=few)
+            log.warning("fewer replicas than redis.wait_replicas: callbacks go to the spool", connected=few)
     except StoreError as error:
-        if isinstance(error.__cause__, ResponseError | AuthenticationError):
-            raise ConfigError([f"redis.url: the server cannot be used: {error}"]) from error
-        # Not 78: it may be there, or have read its files, in a moment; who starts us again should go on doing so.
-        raise StoreError(f"redis.url: the server cannot be reached: {error}") from error
+        log.warning("Redis is not there: callbacks go to the spool until it is", detail=str(error))
     finally:
         await redis.aclose()
+
+
+def _check_spool(settings: Settings) -> None:
+    """Refuse a spool that takes no writes: what it is for begins when it is too late to mend that."""
+    spool = Spool(settings)
+    try:
+        spool.prove()
+    except StoreError as error:
+        raise ConfigError([f"{error}; give the user of this process a folder that it may write to"]) from error
+    finally:
+        spool.close()
 
 
 def _metrics_folder(stack: contextlib.ExitStack) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -14,12 +15,13 @@ from starlette.types import ASGIApp
 from correlator.lease import LEASE_SECONDS, Lease
 from correlator.redis_client import connect
 from correlator.store import Store
+from receiver.acceptance import Gate, accept
 from receiver.app import make_app
 from receiver.captures import CaptureLog
 from receiver.http_protocol import HttpProtocol
-from receiver.namespace import claim_namespace, keyspace_of
+from receiver.namespace import keyspace_of
 from receiver.pipeline import Pipeline
-from receiver.process import settle
+from receiver.process import settle, stop_signal
 from receiver.providers import PROVIDERS
 from receiver.settings import Server, Settings
 from schemas.keyspace import Keyspace
@@ -27,6 +29,7 @@ from schemas.keyspace import Keyspace
 #: How long a worker that is told to stop waits for requests under way.
 GRACE_SECONDS = 15
 _READ_TIMEOUT_SECONDS = 10.0
+_RETRY_SECONDS = 0.5
 
 
 def run_http(settings: Settings, sockets: list[socket.socket]) -> None:
@@ -46,7 +49,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 async def _serve_http(settings: Settings, sockets: list[socket.socket]) -> None:
     redis = connect(settings.redis.url, settings.redis.write_deadline_seconds, Keyspace(settings.namespace))
-    app = make_app(settings, PROVIDERS, redis)
+    app = make_app(settings, PROVIDERS, redis, check=partial(accept, redis, settings))
     settle()
     await uvicorn.Server(server_config(app, settings.server)).serve(sockets)
 
@@ -71,8 +74,10 @@ def server_config(app: ASGIApp, server: Server) -> uvicorn.Config:
 
 async def _serve_pipeline(settings: Settings) -> None:
     redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS, Keyspace(settings.namespace))
+    stopped = stop_signal()
     try:
-        await claim_namespace(redis, Keyspace(settings.namespace), settings)
+        if not await _accepted(Gate(partial(accept, redis, settings)), stopped):
+            return
         keyspace = await keyspace_of(redis, Keyspace(settings.namespace))
         pipeline = Pipeline(
             CaptureLog(redis, keyspace),
@@ -84,8 +89,20 @@ async def _serve_pipeline(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, pipeline.stop)
+        if stopped.is_set():
+            pipeline.stop()
         settle()
         await pipeline.run()
     finally:
         with contextlib.suppress(OSError):
             await redis.aclose()
+
+
+async def _accepted(gate: Gate, stopped: asyncio.Event) -> bool:
+    """Wait until Redis is there and as it should be; False if we are to end before."""
+    while not await gate.ask():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), _RETRY_SECONDS)
+        if stopped.is_set():
+            return False
+    return True

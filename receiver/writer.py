@@ -1,12 +1,13 @@
 """Coalesces concurrent writes: what arrives while one write is under way goes out together with the next.
 
 A group commit: fsync-always costs one fsync a flush, not one a callback. One flush is under way at a time, so the order
-of the log is the order of the answers.
+of the log is the order of the answers. The deadline counts from when a capture came, not from when its flush began: who
+has waited behind a Redis that hangs does not wait for it once more.
 """
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -15,24 +16,35 @@ from schemas.errors import StoreError
 
 _MAX_ENTRIES = 128
 _MAX_BYTES = 4 * 1024 * 1024
+#: In deadlines: who has waited for so long is given up.
+_PATIENCE = 2
 
 log = structlog.get_logger()
 
 
-class Appends(Protocol):
+class Keeps(Protocol):
     """What the writer writes to."""
 
-    async def append(self, captures: list[list[bytes]]) -> None:
+    async def append(self, captures: list[list[bytes]], within_seconds: float) -> None:
         """Make captures durable, in order, or raise StoreError."""
         ...
+
+
+class _Batch(NamedTuple):
+    """What goes into one write."""
+
+    #: When the first of them came.
+    since: float
+    captures: list[list[bytes]]
+    durable: list[asyncio.Future[None]]
 
 
 class Writer:
     """Takes captures one at a time and returns when each is durable."""
 
-    def __init__(self, log: Appends, deadline_seconds: float) -> None:
-        """`deadline_seconds`: a capture that waited longer for its flush is given up."""
-        self._log = log
+    def __init__(self, keeping: Keeps, deadline_seconds: float) -> None:
+        """`deadline_seconds`: by when Redis must have a capture; who waited two of them for a flush is given up."""
+        self._keeping = keeping
         self._deadline_seconds = deadline_seconds
         self._waiting: deque[tuple[float, list[bytes], asyncio.Future[None]]] = deque()
         self._flushing: asyncio.Task[None] | None = None
@@ -55,33 +67,37 @@ class Writer:
 
     async def _flush_some(self) -> None:
         batch = self._take()
-        if not batch:
+        if not batch.captures:
             return
-        metrics.FLUSHED.observe(len(batch))
+        metrics.FLUSHED.observe(len(batch.captures))
+        left = batch.since + self._deadline_seconds - asyncio.get_running_loop().time()
         try:
-            await self._log.append([values for values, _ in batch])
+            await self._keeping.append(batch.captures, left)
         except Exception as error:
             if not isinstance(error, StoreError):
                 log.exception("a flush failed in a way nobody foresaw")
-            for _, durable in batch:  # whatever happened, no request waits for ever
+            for durable in batch.durable:  # whatever happened, no request waits for ever
                 if not durable.done():
                     durable.set_exception(StoreError(str(error)))
         else:
-            for _, durable in batch:
+            for durable in batch.durable:
                 if not durable.done():  # its request may have been cancelled
                     durable.set_result(None)
 
-    def _take(self) -> list[tuple[list[bytes], asyncio.Future[None]]]:
-        """The oldest that are waiting, as many as go into one write; those past their deadline are given up."""
-        batch: list[tuple[list[bytes], asyncio.Future[None]]] = []
-        size, oldest = 0, asyncio.get_running_loop().time() - self._deadline_seconds
-        while self._waiting and len(batch) < _MAX_ENTRIES and size < _MAX_BYTES:
+    def _take(self) -> _Batch:
+        """The oldest that are waiting, as many as go into one write; those that waited too long are given up."""
+        now = asyncio.get_running_loop().time()
+        batch, size, oldest = _Batch(now, [], []), 0, now - _PATIENCE * self._deadline_seconds
+        while self._waiting and len(batch.captures) < _MAX_ENTRIES and size < _MAX_BYTES:
             since, values, durable = self._waiting.popleft()
             if durable.done():
                 continue
             if since < oldest:
-                durable.set_exception(StoreError("Redis has been too slow for redis.write_deadline"))
+                durable.set_exception(StoreError("neither Redis nor the spool was quick enough"))
                 continue
+            if not batch.captures:
+                batch = batch._replace(since=since)
             size += sum(map(len, values))
-            batch.append((values, durable))
+            batch.captures.append(values)
+            batch.durable.append(durable)
         return batch

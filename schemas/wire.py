@@ -59,6 +59,8 @@ _ASSURANCES: dict[bytes, Assurance] = {word.encode(): word for word in ASSURANCE
 _KINDS: dict[bytes, CaptureKind] = {word.encode(): word for word in CAPTURE_KINDS}
 _headers_decoder = msgspec.json.Decoder(list[tuple[str, str]])
 _encoder = msgspec.json.Encoder()
+_packer = msgspec.msgpack.Encoder()
+_unpacker = msgspec.msgpack.Decoder(list[bytes])
 
 
 def encode_facts(facts: AccountFacts) -> bytes:
@@ -100,6 +102,22 @@ def encode_capture(
         facts,
         callback.body,
     ]
+
+
+def encode_spooled(values: list[bytes]) -> bytes:
+    """The values of one entry of the capture log, as they wait in the spool."""
+    return _packer.encode(values)
+
+
+def decode_spooled(data: bytes) -> list[bytes]:
+    """What `encode_spooled` made; ParseError when it is damaged."""
+    try:
+        values = _unpacker.decode(data)
+    except msgspec.DecodeError as error:
+        raise ParseError("spooled", f"damaged: {type(error).__name__}") from None
+    if len(values) != len(CAPTURE_FIELDS):
+        raise ParseError("spooled", f"damaged: {len(values)} values")
+    return values
 
 
 def decode_capture(fields: Mapping[bytes, bytes]) -> Capture:

@@ -311,6 +311,11 @@ class Service:
         """Deliver one callback, signed now."""
         return await deliver(self.client, provider, body)
 
+    async def settled(self, seconds: float = _PATIENCE_SECONDS) -> None:
+        """Wait until nothing waits in the spool, and every capture is committed."""
+        await drained(self.client, seconds)
+        await self.space.worked_off(seconds)
+
     @property
     def port(self) -> int:
         """Where it listens."""
@@ -323,6 +328,14 @@ async def deliver(client: httpx.AsyncClient, provider: str, body: bytes) -> http
     """Post one callback as its provider does, signed now."""
     headers = [(b"content-type", b"application/json"), *proof(provider, body, now=datetime.now(UTC))]
     return await client.post(path(provider), content=body, headers=headers)
+
+
+async def drained(client: httpx.AsyncClient, seconds: float = _PATIENCE_SECONDS) -> None:
+    """Wait until nothing waits in a service's spool."""
+    deadline = time.monotonic() + seconds
+    while (await client.get("/readyz")).json()["components"]["spool"].get("captures") != 0:
+        assert time.monotonic() < deadline, f"the spool is not drained within {seconds:g} s"
+        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ Every account here has two live credentials of each kind; a test takes whichever
 import asyncio
 import contextlib
 import socket
+import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -162,9 +163,23 @@ async def running_app(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The receiver of a configuration on a real server; a client of its first socket comes back.
 
-    What the client is answered is held against the OpenAPI document.
+    What the client is answered is held against the OpenAPI document. Unless the configuration has a spool, there is
+    one that is full: what Redis does not take is not taken.
     """
-    settings = settings_of(configuration)
+    with tempfile.TemporaryDirectory(prefix="partyline-spool-") as folder:
+        settings = settings_of({"spool": {"dir": folder, "max": 1}, **configuration})
+        async with _running(settings, redis_url, clock, providers, sockets) as client:
+            yield client
+
+
+@asynccontextmanager
+async def _running(
+    settings: Settings,
+    redis_url: str,
+    clock: Callable[[], datetime],
+    providers: Mapping[str, Provider],
+    sockets: list[socket.socket] | None,
+) -> AsyncIterator[httpx.AsyncClient]:
     bound = sockets or [listening()]
     port = bound[0].getsockname()[1]
     redis = connect(redis_url, settings.redis.write_deadline_seconds)

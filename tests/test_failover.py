@@ -219,7 +219,7 @@ async def test_a_failover_loses_no_callback_that_was_answered(
             for sender in senders:
                 sender.cancel()
             await asyncio.gather(*senders, return_exceptions=True)
-            await running.space.worked_off()
+            await running.settled()
             events = await running.space.events()
         whole = {(one["subject"], int(one["sequence"])) for one in events}
         await until(lambda: whole <= set(noted(handled)), lambda: f"missed: {whole - set(noted(handled))}")
@@ -240,7 +240,7 @@ async def test_without_acknowledged_replicas_only_what_they_lacked_is_lost(folde
         for number in range(5):
             answered.append(f"before-{number}")
             assert (await running.post("telnyx", telnyx(answered[-1]))).status_code == 200
-        await running.space.worked_off()
+        await running.settled()
         await running.space.redis.wait(2, 5000)
         master = await farm.master()
         await farm.cut_off(master)
@@ -250,7 +250,7 @@ async def test_without_acknowledged_replicas_only_what_they_lacked_is_lost(folde
         await until(lambda: len(answered) > 10, lambda: f"{len(refused)} refused")
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        await running.space.worked_off()
+        await running.settled()
         found = facts(await running.space.events())
 
     assert {name: found[name] for name in answered} == dict.fromkeys(answered, 1)

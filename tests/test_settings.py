@@ -782,7 +782,6 @@ def test_explain_notes_what_is_easily_overlooked() -> None:
     assert noted == [
         "server.admin_port",
         "server.api_tokens",
-        "spool",
         "correlation.copy_window",
         "accounts.t.public_keys",
         "accounts.t.lines",

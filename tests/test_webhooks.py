@@ -802,6 +802,7 @@ async def test_a_frozen_redis_is_a_whole_503_and_no_fact_is_lost_or_doubled_by_i
                     while_frozen = await asyncio.gather(*posts)
             finally:
                 kill(own.pid, signal.SIGCONT)
+            assert (await client.get("/readyz")).status_code == 200
             again = await post(client, "sinch", body)
         await work_off(configuration, own.url)
         redis = connect(own.url, 5.0)

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 import pytest
 from redis.asyncio import Redis
 
+from receiver.acceptance import Gate
 from receiver.captures import CaptureLog
+from receiver.keeping import Keeping
+from receiver.spool import Spool
 from receiver.writer import Writer
 from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
 from schemas.wire import CAPTURE_FIELDS
-from tests.service import captures
+from tests.service import captures, document, settings_of
 
 Values = list[bytes]
 
@@ -33,11 +36,13 @@ class StandIn:
     def __init__(self) -> None:
         self.calls: list[list[Values]] = []
         self.failures: list[Exception] = []
+        self.left: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def append(self, captures: Sequence[Values]) -> None:
-        """As CaptureLog.append."""
+    async def append(self, captures: Sequence[Values], within_seconds: float) -> None:
+        """As Keeping.append."""
+        self.left.append(within_seconds)
         self.calls.append(list(captures))
         await self.open.wait()
         if self.failures:
@@ -55,13 +60,20 @@ async def outcomes(writer: Writer, numbers: range) -> list[str]:
     return ["durable" if error is None else getattr(error, "reason", repr(error)) for error in found]
 
 
+def log_of(redis: Redis, keyspace: Keyspace) -> Keeping:
+    """The real log, and a spool that takes nothing."""
+    settings = settings_of(document(keyspace.namespace, spool={"dir": "/dev/null/spool"}))
+    log = CaptureLog(redis, keyspace)
+    return Keeping(log, Spool(settings), Gate(log.answers, accepted=True), 5.0)
+
+
 # --- on the real log ---
 
 
 async def test_concurrent_writes_are_all_in_the_log_in_their_order(redis: Redis, keyspace: Keyspace) -> None:
     """64 concurrent writes give 64 entries in the order in which they were asked for, in one script call."""
-    log = CaptureLog(redis, keyspace)
-    await log.append([])  # loads the script
+    log = log_of(redis, keyspace)
+    await log.append([], 5.0)  # loads the script
     before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
 
     assert await outcomes(Writer(log, 5.0), range(64)) == ["durable"] * 64
@@ -73,7 +85,7 @@ async def test_concurrent_writes_are_all_in_the_log_in_their_order(redis: Redis,
 
 async def test_writes_that_come_during_a_write_go_out_with_the_next(redis: Redis, keyspace: Keyspace) -> None:
     """However the writes are spread over time, order of the log and order of completion are one."""
-    writer = Writer(CaptureLog(redis, keyspace), 5.0)
+    writer = Writer(log_of(redis, keyspace), 5.0)
     done: list[int] = []
 
     async def write(number: int) -> None:
@@ -93,7 +105,7 @@ async def test_writes_that_come_during_a_write_go_out_with_the_next(redis: Redis
 
 async def test_what_is_durable_is_there_before_the_caller_goes_on(redis: Redis, keyspace: Keyspace) -> None:
     """When a write returns, its entry can be read by anybody."""
-    writer = Writer(CaptureLog(redis, keyspace), 5.0)
+    writer = Writer(log_of(redis, keyspace), 5.0)
 
     for number in range(5):
         await writer.write(entry(number))

@@ -18,6 +18,7 @@ from receiver.cli.reaching import choose_partition
 from receiver.cli.registering import register
 from receiver.cli.replaying import replay
 from receiver.cli.serving import serve, try_out
+from receiver.cli.spooling import commands as spool_commands
 from receiver.cli.state import commands as state_commands
 from receiver.cli.terminal import err
 from receiver.cli.verifying import verify
@@ -53,6 +54,7 @@ app.add_typer(capture_commands, name="captures")
 app.command()(verify)
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(dead_commands, name="dead")
+app.add_typer(spool_commands, name="spool")
 app.add_typer(state_commands, name="state")
 app.command()(forget)
 

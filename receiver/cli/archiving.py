@@ -20,10 +20,10 @@ from receiver.cli.reaching import is_there, namespace_of, redis_of, the_account
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, err, settings_at
 from receiver.importing import Importer
+from receiver.process import stop_signal
 from receiver.redaction import Redactor
 from receiver.selection import Asked, ScopeOf, Selection, SelectionError
 from receiver.settings import Settings
-from receiver.supervisor import stop_signal
 from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
 

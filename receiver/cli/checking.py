@@ -6,6 +6,8 @@ from rich.markup import escape
 
 from receiver.cli.terminal import LEVELS, ConfigOption, config_path, out
 from receiver.settings import explain, load, refuse_unsupported
+from receiver.spool_file import refuse_unwritable
+from schemas.errors import ConfigError, StoreError
 
 
 def check(config: ConfigOption = None) -> None:
@@ -16,6 +18,10 @@ def check(config: ConfigOption = None) -> None:
     path = config_path(config)
     settings = load(path, os.environ)
     refuse_unsupported(settings)
+    try:
+        refuse_unwritable(settings.spool.dir)
+    except StoreError as error:
+        raise ConfigError([str(error)]) from None
     rows = explain(settings)
     width = max(len(row.path) for row in rows)
     for row in rows:

@@ -13,8 +13,8 @@ from correlator.filtering import Filter
 from correlator.hints import following
 from receiver.cli.reaching import redis_of
 from receiver.cli.terminal import ConfigOption, config_path, print_event
+from receiver.process import stop_signal
 from receiver.settings import Settings, load
-from receiver.supervisor import stop_signal
 from schemas.errors import ConfigError
 from schemas.events import EVENT_TYPES
 from schemas.keyspace import keyspaces

@@ -18,8 +18,9 @@ from correlator.redis_client import connect
 from receiver import log, tryout
 from receiver.cli.posting import post_sample
 from receiver.cli.terminal import LEVELS, ConfigOption, config_path, err, out, print_event
+from receiver.process import stop_signal
 from receiver.settings import Account, Settings, explain, load
-from receiver.supervisor import Service, serving, stop_signal
+from receiver.supervisor import Service, serving
 from schemas.errors import ConfigError
 from schemas.keyspace import Keyspace, keyspaces
 

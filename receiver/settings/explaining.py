@@ -43,6 +43,7 @@ def explain(settings: Settings) -> list[Row]:
         _id_key(settings.id_key),
         *_server(settings.server),
         *_redis(settings.redis),
+        *_spool(settings),
         *_retention(settings.retention, settings.correlation.copy_window_seconds),
         *_accounts(settings),
     ]
@@ -116,9 +117,15 @@ def _redis(redis: Redis) -> Iterator[Row]:
     replicas = f", and {redis.wait_replicas} replica(s) have it" if redis.wait_replicas else ""
     yield Row(level, "redis.durability", promise + replicas)
     deadline = written_duration(redis.write_deadline_seconds)
-    away = f"What Redis does not take within {deadline} is answered 503, so that it comes again"
+    away = f"What Redis does not take within {deadline} goes to the spool, as does all that follows until it answers"
     yield Row("ok", "redis.write_deadline", away)
-    yield Row("note", "spool", "This version has no spool yet: while Redis is away, nothing is kept")
+
+
+def _spool(settings: Settings) -> Iterator[Row]:
+    yield Row("ok", "spool.dir", f"While Redis is away, callbacks are kept on disk in {settings.spool.dir}")
+    most, oldest = written_size(settings.spool.max_bytes), written_duration(settings.retention.captures_seconds)
+    beyond = f"{most} fit, and none once the oldest has waited {oldest}; then callbacks are answered 503"
+    yield Row("ok", "spool.max", beyond)
 
 
 def _redis_place(redis: Redis) -> str:
