@@ -1,7 +1,7 @@
 """Whether a Redis server may be written to: it answers, is new enough, durable enough, and the namespace is ours."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -12,15 +12,21 @@ from receiver.durability import check_durability, check_version
 from receiver.namespace import claim_namespace
 from receiver.settings import Settings
 from schemas.errors import ConfigError, StoreError
-from schemas.keyspace import Keyspace
+from schemas.keyspace import Keyspace, keyspaces
 
 _COMPLAIN_SECONDS = 30.0
 
 log = structlog.get_logger()
 
 
-async def accept(redis: Redis, settings: Settings) -> None:
-    """Return once a server is found to be as the settings want it.
+async def accept_all(clients: Sequence[Redis], settings: Settings) -> None:
+    """`accept` for each partition: in a cluster they are on different servers."""
+    for redis, keyspace in zip(clients, keyspaces(settings.namespace, settings.redis.partitions), strict=True):
+        await accept(redis, keyspace, settings)
+
+
+async def accept(redis: Redis, keyspace: Keyspace, settings: Settings) -> None:
+    """Return once the server of a partition is found to be as the settings want it.
 
     Raises ConfigError where it is not, which waiting does not mend; StoreError where it does not answer.
     """
@@ -28,7 +34,7 @@ async def accept(redis: Redis, settings: Settings) -> None:
         await answer(redis.ping())
         await check_version(redis)
         await check_durability(redis, settings.redis.durability)
-        await claim_namespace(redis, Keyspace(settings.namespace), settings)
+        await claim_namespace(redis, keyspace, settings)
     except StoreError as error:
         if isinstance(error.__cause__, ResponseError | AuthenticationError):
             raise ConfigError([f"redis.url: the server cannot be used: {error}"]) from error

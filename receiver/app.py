@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from receiver.documents.files import FOLDER, OPENAPI
 from receiver.draining import Drain, Drainer
 from receiver.keeping import Keeping
 from receiver.operations import CALLBACK_PATHS, by_path
+from receiver.partitions import CaptureLogs
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Settings
@@ -34,7 +35,7 @@ from receiver.veil import Veil
 from receiver.webhooks import Clock, Endpoint, Webhooks, utc_now
 from receiver.writer import Writer
 from schemas.errors import StoreError
-from schemas.keyspace import Keyspace
+from schemas.keyspace import Keyspace, keyspaces
 
 _WEBHOOK_PATTERNS = [compile_path(path)[0] for path in CALLBACK_PATHS]
 _OPEN_METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,22 +44,22 @@ _OPEN_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 def make_app(
     settings: Settings,
     providers: Mapping[str, Provider],
-    redis: Redis,
+    clients: Sequence[Redis],
     clock: Clock = utc_now,
     *,
     check: Callable[[], Awaitable[None]] | None = None,
 ) -> ASGIApp:
-    """The whole application over one Redis client; the client is closed with it.
+    """The whole application over Redis clients; they are closed with it.
 
     Args:
         settings: the configuration.
         providers: those that there are.
-        redis: the client.
+        clients: one for each partition, in their order.
         clock: an argument, so that a test may send what was signed in another year.
         check: raises ConfigError or StoreError while the server may not be written to; None: any that answers may.
     """
-    keyspace = Keyspace(settings.namespace)
-    log = CaptureLog(redis, keyspace, replicas_of(settings.redis))
+    places = list(zip(clients, keyspaces(settings.namespace, settings.redis.partitions), strict=True))
+    log = CaptureLogs([CaptureLog(*place, replicas_of(settings.redis)) for place in places])
     deadline = settings.redis.write_deadline_seconds
     gate = Gate(log.answers if check is None else check, accepted=check is None)
     keeping = Keeping(log, Spool(settings), gate, deadline)
@@ -71,14 +72,14 @@ def make_app(
     reception = Reception(server.max_body_bytes, server.max_in_flight_bytes, server.body_timeout_seconds)
     writer = Writer(keeping, deadline)
     webhooks = Webhooks(endpoints, reception, writer, log, clock, replay_tokens=server.replay_tokens)
-    health = Health(redis, keyspace, keeping, deadline)
+    health = Health(places, keeping, deadline)
     api = Api(
         tokens=server.api_tokens,
         endpoints=endpoints,
         providers=frozenset(providers),
         reception=reception,
         writer=writer,
-        lookup=Lookups([Lookup(redis, keyspace, settings.id_key)]),
+        lookup=Lookups([Lookup(*place, settings.id_key) for place in places]),
         clock=clock,
     )
     handlers = {"alive": health.alive, "ready": health.ready, "measure": health.measure, "describe": Description().show}
@@ -90,7 +91,7 @@ def make_app(
     app = Starlette(
         routes=[*api.routes(), *routes],
         exception_handlers={HTTPException: _no_route},
-        lifespan=_living(keeping, drainer, redis),
+        lifespan=_living(keeping, drainer, clients),
     )
     app.router.redirect_slashes = False
     front = Front(webhooks, app)
@@ -126,9 +127,8 @@ def _webhook_params(path: str) -> dict[str, str] | None:
 class Health:
     """Whether we live, and whether a callback could be stored right now."""
 
-    def __init__(self, redis: Redis, keyspace: Keyspace, keeping: Keeping, deadline_seconds: float) -> None:
-        self._redis = redis
-        self._written = keyspace.bytes_of(keyspace.captures)
+    def __init__(self, places: Sequence[tuple[Redis, Keyspace]], keeping: Keeping, deadline_seconds: float) -> None:
+        self._places = places
         self._keeping = keeping
         self._patience_seconds = deadline_seconds / 2
 
@@ -151,7 +151,8 @@ class Health:
         try:
             async with asyncio.timeout(self._patience_seconds):
                 # A write that changes nothing: a server that is full or read-only answers a PING all the same.
-                await answer(self._redis.setrange(self._written, 0, ""))
+                for redis, keys in self._places:
+                    await answer(redis.setrange(keys.bytes_of(keys.captures), 0, ""))
         except StoreError as error:
             return {"status": "unavailable", "detail": str(error)}
         except TimeoutError:
@@ -241,7 +242,7 @@ class ByPort:
 
 
 def _living(
-    keeping: Keeping, drainer: Drainer, redis: Redis
+    keeping: Keeping, drainer: Drainer, clients: Sequence[Redis]
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -250,6 +251,7 @@ def _living(
         yield
         await drainer.stop()
         await keeping.close()
-        await redis.aclose()
+        for redis in clients:
+            await redis.aclose()
 
     return lifespan

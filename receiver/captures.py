@@ -18,7 +18,7 @@ _TRIM_ENTRIES = 500
 _FOR_REPLICAS = 0.8
 #: How many entries one call looks through for some ids.
 _FIND_ENTRIES = 1000
-_BEGINNING = "0-0"
+BEGINNING = "0-0"
 QUARANTINE_BYTES = 64 * 1024 * 1024
 
 
@@ -62,6 +62,11 @@ class CaptureLog:
         positions = await self._append(self._keys.captures, CAPTURE_FIELDS, captures)
         return positions[-1].decode() if positions else ""
 
+    @property
+    def partition(self) -> int:
+        """Which one it is of."""
+        return self._keys.partition
+
     async def answers(self) -> None:
         """Return if the server answers. Raises StoreError."""
         await answer(self._redis.ping())
@@ -69,15 +74,16 @@ class CaptureLog:
     async def last(self) -> str:
         """The position of the newest entry; 0-0 for none. Raises StoreError."""
         found = await answer(self._redis.xrevrange(self._keys.captures, count=1))
-        return found[0][0].decode() if found else _BEGINNING
+        return found[0][0].decode() if found else BEGINNING
 
-    async def find(self, captures: Collection[bytes], after: str) -> set[bytes]:
-        """Which of these ids stand in the log after a position. Raises StoreError."""
+    async def find(self, captures: Collection[bytes], after: Collection[str]) -> set[bytes]:
+        """Which of these ids stand in the log after the smallest of these positions. Raises StoreError."""
         found: set[bytes] = set()
-        while after:
-            args: list[Any] = [after, _FIND_ENTRIES, *captures]
+        at = min(after, key=_numbers, default="")
+        while at:
+            args: list[Any] = [at, _FIND_ENTRIES, *captures]
             reached, *some = await answer(self._scripts.find(keys=[self._keys.captures], args=args))
-            after = reached.decode()
+            at = reached.decode()
             found.update(some)
         return found
 
@@ -152,3 +158,9 @@ class CaptureLog:
             removed = await answer(self._scripts.trim(keys=keys, args=[before, max_bytes, _TRIM_ENTRIES]))
             total += removed
         return total
+
+
+def _numbers(position: str) -> tuple[int, int]:
+    """A position as positions compare."""
+    milliseconds, _, counter = position.partition("-")
+    return int(milliseconds), int(counter)

@@ -15,14 +15,14 @@ from schemas.errors import ConfigError, StoreError
 
 def main() -> None:
     """Do the work that the command line names, with the configuration that the environment names."""
-    kind, *fds = sys.argv[1:]
+    kind, *numbers = sys.argv[1:]
     log.configure()
     try:
         settings = load(Path(os.environ["PARTYLINE_CONFIG"]), os.environ)
         if kind == "http":
-            run_http(settings, [socket.socket(fileno=int(fd)) for fd in fds])
+            run_http(settings, [socket.socket(fileno=int(fd)) for fd in numbers])
         else:
-            run_pipeline(settings)
+            run_pipeline(settings, int(numbers[0]) if numbers else 0)
     except StoreError as error:
         structlog.get_logger().error("Redis is not there; the supervisor will try again", detail=str(error))
         sys.exit(1)

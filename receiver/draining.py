@@ -47,8 +47,8 @@ class Log(Protocol):
         """The log's position."""
         ...
 
-    async def find(self, captures: Collection[bytes], after: str) -> set[bytes]:
-        """Which of these ids stand in the log after a position."""
+    async def find(self, captures: Collection[bytes], after: Collection[str]) -> set[bytes]:
+        """Which of these ids stand in the log after the smallest of these positions."""
         ...
 
 

@@ -31,10 +31,16 @@ EVENTS = Counter("partyline_events", "Events published.", [*_ACCOUNT, "type"])
 DUPLICATES = Counter("partyline_duplicates", "Facts that were published before.", _ACCOUNT)
 DEAD_LETTERS = Counter("partyline_dead_letters", "Elements that could not be read.", [*_ACCOUNT, "reason"])
 LAG_SECONDS = Gauge(
-    "partyline_lag_seconds", "Age of the last capture committed, at its commit.", multiprocess_mode="mostrecent"
+    "partyline_lag_seconds",
+    "Age of the last capture committed, at its commit.",
+    ["partition"],
+    multiprocess_mode="mostrecent",
 )
 LEASE_HELD = Gauge(
-    "partyline_lease_held", "Whether this service's pipeline holds the lease.", multiprocess_mode="livesum"
+    "partyline_lease_held",
+    "Whether this service's pipeline holds the lease of a partition.",
+    ["partition"],
+    multiprocess_mode="livesum",
 )
 
 SPOOLED = Counter("partyline_spooled", "Captures that went to the spool, since Redis did not take them.")

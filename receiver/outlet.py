@@ -38,8 +38,8 @@ class Doubt(NamedTuple):
     """Captures that the log may have already: their ids with their sequences, and where they may stand at all."""
 
     captures: dict[bytes, int]
-    #: They stand after this position of the log.
-    after: str
+    #: They stand after the smallest of these positions of the log.
+    after: frozenset[str]
 
 
 class Outlet:
@@ -70,14 +70,14 @@ class Outlet:
         tried = self._file.rows("SELECT sequence, capture, after, received_at FROM waiting WHERE tried = 1")
         first = self._file.rows("SELECT sequence, capture FROM waiting ORDER BY sequence LIMIT ?", batch)
         captures: dict[bytes, int] = {}
-        places: list[str] = []
+        places: set[str] = set()
         for sequence, capture, after, received_at in msgspec.convert(tried, list[tuple[int, bytes, str, int]]):
             captures[capture] = sequence
-            places.append(after or f"{max(0, received_at - _CLOCKS_DIFFER_MILLISECONDS)}-0")
+            places.add(after or f"{max(0, received_at - _CLOCKS_DIFFER_MILLISECONDS)}-0")
         if draining:
             captures |= {capture: sequence for sequence, capture in msgspec.convert(first, list[tuple[int, bytes]])}
-            places.append(str(draining))
-        return Doubt(captures, min(places, key=_place, default=""))
+            places.add(str(draining))
+        return Doubt(captures, frozenset(places))
 
     def begin(self, found: Iterable[int], position: str) -> None:
         """Doubts are settled: those in the log are let go, the others are not there. `position`: where the log is."""
@@ -166,11 +166,6 @@ class Outlet:
             "UPDATE fill SET rows = rows - ?, bytes = bytes - ?", connection.execute(counting, (sequence,)).fetchone()
         )
         connection.execute(f"DELETE FROM waiting WHERE {which}", (sequence,))  # noqa: S608 - our own words
-
-
-def _place(position: str) -> tuple[int, int]:
-    milliseconds, _, counter = position.partition("-")
-    return int(milliseconds), int(counter)
 
 
 def _values(capture: bytes, entry: bytes) -> list[bytes]:

@@ -108,6 +108,8 @@ class Pipeline:
         self._lease = lease
         self._providers = providers
         self._retention = retention
+        self._held = metrics.LEASE_HELD.labels(log.partition)
+        self._lag = metrics.LAG_SECONDS.labels(log.partition)
         self._stopping = asyncio.Event()
         self._renewed_at = 0.0
         self._housekept_at = 0.0
@@ -126,7 +128,7 @@ class Pipeline:
                 else:
                     await self._pause(_RETAKE_SECONDS)
             except LeaseLost as error:
-                metrics.LEASE_HELD.set(0)
+                self._held.set(0)
                 log.warning("lease lost", detail=str(error))
             except StoreError as error:
                 self._complain(error)
@@ -144,7 +146,7 @@ class Pipeline:
         taken = taken or (not await self._lease.is_wanted() and await self._lease.take())
         if taken:
             self._renewed_at = time.monotonic()
-            metrics.LEASE_HELD.set(1)
+            self._held.set(1)
             log.info("lease taken")
         return taken
 
@@ -160,7 +162,7 @@ class Pipeline:
             if 0 < len(entries) < _SHORT_BATCH:
                 await asyncio.sleep(_BREATH_SECONDS)
         await self._lease.give_up()
-        metrics.LEASE_HELD.set(0)
+        self._held.set(0)
 
     async def _renew(self) -> None:
         if time.monotonic() - self._renewed_at < _RENEW_SECONDS:
@@ -176,7 +178,7 @@ class Pipeline:
         readable = [read(entry, self._providers) for entry in entries]
         _count(await self._store.commit(self._lease.token, after, readable))
         last = readable[-1].capture.received_at
-        metrics.LAG_SECONDS.set(max(0.0, (datetime.now(UTC) - last).total_seconds()))
+        self._lag.set(max(0.0, (datetime.now(UTC) - last).total_seconds()))
         return entries[-1].position
 
     async def _keep_house(self) -> None:

@@ -24,11 +24,11 @@ from receiver.acceptance import accept
 from receiver.durability import too_few_replicas
 from receiver.embedded import EmbeddedRedis
 from receiver.process import die_with_parent
-from receiver.settings import Settings, refuse_unsupported
+from receiver.settings import Settings
 from receiver.spool import Spool
 from receiver.worker import GRACE_SECONDS
 from schemas.errors import ConfigError, StoreError
-from schemas.keyspace import Keyspace
+from schemas.keyspace import Keyspace, keyspaces
 
 _FIRST_RESTART_SECONDS = 0.1
 _LAST_RESTART_SECONDS = 5.0
@@ -64,7 +64,6 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
 
     Raises ConfigError for what cannot be started so.
     """
-    refuse_unsupported(settings)
     with contextlib.ExitStack() as stack:
         sockets = _listen(settings, stack)
         _check_spool(settings)
@@ -79,9 +78,11 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
         }
         fds = [item.fileno() for item in sockets]
         stderr = stack.enter_context(_private(log_file)) if log_file else None
-        workers = [Child("http", fds, environment, stderr) for _ in range(settings.server.workers)]
-        pipeline = Child("pipeline", [], environment, stderr)
-        tasks = [asyncio.create_task(child.keep_running()) for child in (*workers, pipeline)]
+        workers = [Child("http", fds, fds, environment, stderr) for _ in range(settings.server.workers)]
+        pipelines = [
+            Child("pipeline", [number], [], environment, stderr) for number in range(settings.redis.partitions)
+        ]
+        tasks = [asyncio.create_task(child.keep_running()) for child in (*workers, *pipelines)]
         watching = asyncio.create_task(_keep_alive(embedded)) if embedded else None
         try:
             yield Service(settings, redis_url, sockets)
@@ -89,7 +90,7 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
             # In order: no new requests, those under way finished, then the log worked off as far as it is read,
             # then (as the stack unwinds) Redis.
             await asyncio.gather(*(child.stop() for child in workers))
-            await pipeline.stop()
+            await asyncio.gather(*(child.stop() for child in pipelines))
             await asyncio.gather(*tasks, return_exceptions=True)
             if watching:
                 watching.cancel()
@@ -98,8 +99,17 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
 class Child:
     """One child process that is started again when it dies."""
 
-    def __init__(self, kind: str, fds: Sequence[int], environment: dict[str, str], stderr: IO[bytes] | None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        numbers: Sequence[int],
+        fds: Sequence[int],
+        environment: dict[str, str],
+        stderr: IO[bytes] | None,
+    ) -> None:
+        """`kind` and `numbers` are what it is told: its sockets, all of `fds`, or which partition it is for."""
         self._kind = kind
+        self._numbers = numbers
         self._stderr = stderr
         self._fds = fds
         self._environment = environment
@@ -126,7 +136,7 @@ class Child:
             "-m",
             "receiver",
             self._kind,
-            *map(str, self._fds),
+            *map(str, self._numbers),
             env=self._environment,
             pass_fds=self._fds,
             stdin=asyncio.subprocess.DEVNULL,
@@ -198,9 +208,14 @@ async def _keep_alive(redis: EmbeddedRedis) -> None:
 
 async def _check_redis(settings: Settings, redis_url: str) -> None:
     """Refuse a server that is not as the settings want it. One that is away is waited for: there is the spool."""
-    redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0, Keyspace(settings.namespace))
+    for keyspace in keyspaces(settings.namespace, settings.redis.partitions):
+        await _check_partition(settings, redis_url, keyspace)
+
+
+async def _check_partition(settings: Settings, redis_url: str, keyspace: Keyspace) -> None:
+    redis = connect(redis_url, settings.redis.write_deadline_seconds + 1.0, keyspace)
     try:
-        await accept(redis, settings)
+        await accept(redis, keyspace, settings)
         if (few := await too_few_replicas(redis, settings.redis.wait_replicas)) is not None:
             log.warning("fewer replicas than redis.wait_replicas: callbacks go to the spool", connected=few)
     except StoreError as error:

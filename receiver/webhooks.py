@@ -24,7 +24,7 @@ from receiver.answers import (
     answer_unavailable,
 )
 from receiver.authentication import Repost, authenticate, handshake, quarantined_headers, reposted
-from receiver.captures import CaptureLog
+from receiver.partitions import CaptureLogs
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Account
@@ -85,7 +85,7 @@ class Webhooks:
         endpoints: Mapping[str, Endpoint],
         reception: Reception,
         writer: Writer,
-        captures: CaptureLog,
+        captures: CaptureLogs,
         clock: Clock = utc_now,
         *,
         replay_tokens: tuple[str, ...] = (),

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from correlator.lease import LEASE_SECONDS, Lease
 from correlator.redis_client import connect
 from correlator.store import Store
-from receiver.acceptance import Gate, accept
+from receiver.acceptance import Gate, accept, accept_all
 from receiver.app import make_app
 from receiver.captures import CaptureLog
 from receiver.http_protocol import HttpProtocol
@@ -24,7 +24,7 @@ from receiver.pipeline import Pipeline
 from receiver.process import settle, stop_signal
 from receiver.providers import PROVIDERS
 from receiver.settings import Server, Settings
-from schemas.keyspace import Keyspace
+from schemas.keyspace import Keyspace, keyspaces
 
 #: How long a worker that is told to stop waits for requests under way.
 GRACE_SECONDS = 15
@@ -37,9 +37,9 @@ def run_http(settings: Settings, sockets: list[socket.socket]) -> None:
     _run(_serve_http(settings, sockets))
 
 
-def run_pipeline(settings: Settings) -> None:
-    """Commit captures until SIGTERM; then finish the batch under way and give up the lease."""
-    _run(_serve_pipeline(settings))
+def run_pipeline(settings: Settings, partition: int) -> None:
+    """Commit the captures of a partition until SIGTERM; then finish the batch under way and give up the lease."""
+    _run(_serve_pipeline(settings, Keyspace(settings.namespace, partition)))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -48,8 +48,11 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve_http(settings: Settings, sockets: list[socket.socket]) -> None:
-    redis = connect(settings.redis.url, settings.redis.write_deadline_seconds, Keyspace(settings.namespace))
-    app = make_app(settings, PROVIDERS, redis, check=partial(accept, redis, settings))
+    clients = [
+        connect(settings.redis.url, settings.redis.write_deadline_seconds, keyspace)
+        for keyspace in keyspaces(settings.namespace, settings.redis.partitions)
+    ]
+    app = make_app(settings, PROVIDERS, clients, check=partial(accept_all, clients, settings))
     settle()
     await uvicorn.Server(server_config(app, settings.server)).serve(sockets)
 
@@ -72,13 +75,13 @@ def server_config(app: ASGIApp, server: Server) -> uvicorn.Config:
     )
 
 
-async def _serve_pipeline(settings: Settings) -> None:
-    redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS, Keyspace(settings.namespace))
+async def _serve_pipeline(settings: Settings, keyspace: Keyspace) -> None:
+    redis = connect(settings.redis.url, _READ_TIMEOUT_SECONDS, keyspace)
     stopped = stop_signal()
     try:
-        if not await _accepted(Gate(partial(accept, redis, settings)), stopped):
+        if not await _accepted(Gate(partial(accept, redis, keyspace, settings)), stopped):
             return
-        keyspace = await keyspace_of(redis, Keyspace(settings.namespace))
+        keyspace = await keyspace_of(redis, keyspace)
         pipeline = Pipeline(
             CaptureLog(redis, keyspace),
             Store(redis, keyspace, settings.id_key, settings.retention.messages_seconds),

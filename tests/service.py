@@ -183,7 +183,7 @@ async def _running(
     bound = sockets or [listening()]
     port = bound[0].getsockname()[1]
     redis = connect(redis_url, settings.redis.write_deadline_seconds)
-    config = server_config(make_app(settings, providers, redis, clock), settings.server)
+    config = server_config(make_app(settings, providers, [redis], clock), settings.server)
     async with serving(config, bound):
         limits = httpx.Limits(max_connections=None)
         base_url = f"http://127.0.0.1:{port}"

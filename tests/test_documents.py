@@ -206,7 +206,7 @@ def test_every_reader_of_bodies_in_a_document_exists() -> None:
 
 async def test_the_routes_in_the_readme_are_those_of_the_application(redis: Redis) -> None:
     """The table of routes is complete, and invents none."""
-    app = make_app(Settings(), PROVIDERS, redis)
+    app = make_app(Settings(), PROVIDERS, [redis])
     assert isinstance(app, Front)
     assert isinstance(app._others, Starlette)
     others = {route.path for route in app._others.routes if isinstance(route, Route)}

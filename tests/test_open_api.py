@@ -89,7 +89,7 @@ def test_another_validator_accepts_it() -> None:
 
 async def test_the_routes_are_those_of_the_application(redis: Redis) -> None:
     """Every route and method that is served is in the table, and nothing else is."""
-    app = make_app(Settings(), PROVIDERS, redis)
+    app = make_app(Settings(), PROVIDERS, [redis])
     assert isinstance(app, Front)
     assert isinstance(app._others, Starlette)
     served = {(route.path, methods_of(route)) for route in app._others.routes if isinstance(route, Route)}

@@ -88,7 +88,7 @@ async def test_what_was_answered_200_survives_kill_9_of_everything(folder: Path)
         async with service(folder, "crash", f"life-{life}", redis=redis) as running:
             await running.space.expire_lease()
             family = running.process.family()
-            assert [kin.command.split()[-1] for kin in family if "-m receiver" in kin.command].count("pipeline") == 1
+            assert sum("-m receiver pipeline" in kin.command for kin in family) == 1
             if life % 2:
                 await _kill_under_load(running, family, f"load-{life}", answered)
             else:
@@ -395,7 +395,7 @@ async def test_a_child_that_is_stopped_while_it_starts_ends_too(folder: Path, re
     config = write_config(folder, namespace, redis={"url": redis_url})
     environment = {**os.environ, "PARTYLINE_CONFIG": str(config), "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     with (folder / "child.log").open("wb") as log:
-        starting = Child("pipeline", [], environment, log)
+        starting = Child("pipeline", [0], [], environment, log)
         running = asyncio.create_task(starting.keep_running())
         await asyncio.sleep(0)  # it forks, and waits for the event loop to know the process
         family = [kin for kin in descendants(os.getpid()) if "-m receiver pipeline" in kin.command]

@@ -5,7 +5,7 @@ import os
 from rich.markup import escape
 
 from receiver.cli.terminal import LEVELS, ConfigOption, config_path, out
-from receiver.settings import explain, load, refuse_unsupported
+from receiver.settings import explain, load
 from receiver.spool_file import refuse_unwritable
 from schemas.errors import ConfigError, StoreError
 
@@ -17,7 +17,6 @@ def check(config: ConfigOption = None) -> None:
     """
     path = config_path(config)
     settings = load(path, os.environ)
-    refuse_unsupported(settings)
     try:
         refuse_unwritable(settings.spool.dir)
     except StoreError as error:

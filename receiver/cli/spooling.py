@@ -2,24 +2,26 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 import orjson
 import typer
 
-from receiver.acceptance import Gate, accept
+from receiver.acceptance import Gate, accept_all
 from receiver.captures import CaptureLog, replicas_of
 from receiver.cli.output import counting, run
 from receiver.cli.reaching import running_redis
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.draining import Drain
+from receiver.partitions import CaptureLogs
 from receiver.settings import Settings
 from receiver.settings.formats import written_duration, written_size
 from receiver.spool import Account, Spool, file_of
 from receiver.tables import columns
 from schemas.errors import PartylineError
-from schemas.keyspace import Keyspace
+from schemas.keyspace import keyspaces
 
 commands = typer.Typer(help="Callbacks on this host's disk that wait for Redis.", no_args_is_help=True)
 
@@ -84,10 +86,12 @@ def drain(*, config: ConfigOption = None) -> None:
 
 
 async def _drain(settings: Settings) -> int:
-    keyspace = Keyspace(settings.namespace)
-    async with running_redis(settings, keyspace) as redis:
-        log = CaptureLog(redis, keyspace, replicas_of(settings.redis))
-        gate = Gate(partial(accept, redis, settings))
+    async with AsyncExitStack() as stack:
+        spaces = keyspaces(settings.namespace, settings.redis.partitions)
+        clients = [await stack.enter_async_context(running_redis(settings, each)) for each in spaces]
+        places = zip(clients, spaces, strict=True)
+        log = CaptureLogs([CaptureLog(*place, replicas_of(settings.redis)) for place in places])
+        gate = Gate(partial(accept_all, clients, settings))
         drain = Drain(file_of(settings), log, gate, settings.redis.write_deadline_seconds)
         try:
             with counting("Draining") as show:

@@ -5,7 +5,6 @@
 
 from receiver.settings.explaining import Row, explain
 from receiver.settings.loading import load, parse
-from receiver.settings.support import refuse_unsupported
 from receiver.settings.values import Account, Correlation, Redis, Retention, Server, Settings, Spool
 
 __all__ = [
@@ -20,5 +19,4 @@ __all__ = [
     "explain",
     "load",
     "parse",
-    "refuse_unsupported",
 ]
