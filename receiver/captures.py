@@ -19,6 +19,8 @@ _FOR_REPLICAS = 0.8
 #: How many entries one call looks through for some ids.
 _FIND_ENTRIES = 1000
 BEGINNING = "0-0"
+#: A write that is given up can be on its way for minutes: the network sends it again and again.
+_FENCE_SECONDS = 86400
 QUARANTINE_BYTES = 64 * 1024 * 1024
 
 
@@ -34,6 +36,13 @@ class Replicas(NamedTuple):
 def replicas_of(redis: RedisSettings) -> Replicas:
     """Those that the configuration names; their word must come before the deadline of the write does."""
     return Replicas(redis.wait_replicas, int(redis.write_deadline_seconds * 1000 * _FOR_REPLICAS))
+
+
+class Fence(NamedTuple):
+    """What tells writes of one host that come too late: its spool, and how often that was begun to be drained."""
+
+    spool: str
+    number: int
 
 
 class LogEntry(msgspec.Struct, frozen=True):
@@ -52,14 +61,14 @@ class CaptureLog:
         self._keys = keyspace
         self._scripts = Scripts(redis)
 
-    async def append(self, captures: Sequence[list[bytes]]) -> str:
+    async def append(self, captures: Sequence[list[bytes]], fence: Fence | None = None) -> str:
         """Write captures in one call; when it returns they are as durable as the server is, and its replicas.
 
         Raises StoreError: they may be in the log all the same, where it was an answer or replicas that lacked.
         Each is the values of CAPTURE_FIELDS, as `encode_capture` gives them. The position of the last comes back, ''
-        for none: then replicas have all that the log had before.
+        for none: then replicas have all that the log had before. `fence`: refused once `raise_fence` was told a higher.
         """
-        positions = await self._append(self._keys.captures, CAPTURE_FIELDS, captures)
+        positions = await self._append(self._keys.captures, CAPTURE_FIELDS, captures, fence)
         return positions[-1].decode() if positions else ""
 
     @property
@@ -75,6 +84,10 @@ class CaptureLog:
         """The position of the newest entry; 0-0 for none. Raises StoreError."""
         found = await answer(self._redis.xrevrange(self._keys.captures, count=1))
         return found[0][0].decode() if found else BEGINNING
+
+    async def raise_fence(self, fence: Fence) -> None:
+        """From now on, what was begun under a lower number of this spool is not written any more. Raises StoreError."""
+        await answer(self._redis.set(self._keys.fence(fence.spool), fence.number, ex=_FENCE_SECONDS))
 
     async def find(self, captures: Collection[bytes], after: Collection[str]) -> set[bytes]:
         """Which of these ids stand in the log after the smallest of these positions. Raises StoreError."""
@@ -137,11 +150,16 @@ class CaptureLog:
         """Remove dead letters older than a Unix time or beyond a size."""
         return await self._trim(self._keys.dead, f"{before_milliseconds}-0", max_bytes)
 
-    async def _append(self, stream: str, names: Sequence[bytes], entries: Sequence[list[bytes]]) -> list[bytes]:
+    async def _append(
+        self, stream: str, names: Sequence[bytes], entries: Sequence[list[bytes]], fence: Fence | None = None
+    ) -> list[bytes]:
         args: list[Any] = [len(names), *names]
         for values in entries:
             args += values
         keys = [stream, self._keys.bytes_of(stream)]
+        if fence is not None:
+            keys.append(self._keys.fence(fence.spool))
+            args.append(fence.number)
         positions: list[bytes]
         if self._replicas.number:
             positions, have = await answer(self._scripts.append_replicated(keys, args, *self._replicas))

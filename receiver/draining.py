@@ -19,6 +19,7 @@ import structlog
 
 from receiver import metrics
 from receiver.acceptance import Gate
+from receiver.captures import Fence
 from receiver.outlet import Outlet, Row
 from receiver.spool_file import SpoolFile
 from schemas.errors import StoreError
@@ -39,8 +40,12 @@ T = TypeVar("T")
 class Log(Protocol):
     """The capture log, as far as draining goes."""
 
-    async def append(self, captures: Sequence[list[bytes]]) -> str:
-        """Make captures durable, in order, and give the log's position; or raise StoreError."""
+    async def append(self, captures: Sequence[list[bytes]], fence: Fence | None = None) -> str:
+        """Make captures durable, in order, and give the log's position; or raise StoreError, past the fence too."""
+        ...
+
+    async def raise_fence(self, fence: Fence) -> None:
+        """What was begun under a lower number is not written from now on."""
         ...
 
     async def last(self) -> str:
@@ -63,6 +68,7 @@ class Drain:
         self._deadline_seconds = deadline_seconds
         self._thread = ThreadPoolExecutor(1, "drain")
         self._stopping = False
+        self._fence: Fence | None = None
         #: How many captures it has taken out.
         self.drained = 0
 
@@ -101,6 +107,8 @@ class Drain:
 
     async def _settle_doubts(self) -> None:
         """Let go what the log has already; from here on, what may be there twice is known."""
+        self._fence = await self._off_loop(self._outlet.raise_fence)
+        await self._captures.raise_fence(self._fence)
         doubt = await self._off_loop(lambda: self._outlet.doubt(_BATCH))
         position = await self._captures.last()
         found = await self._captures.find(doubt.captures.keys(), doubt.after) if doubt.captures else set()
@@ -134,7 +142,7 @@ class Drain:
     async def _append(self, rows: Sequence[Row], seconds: float) -> str:
         try:
             async with asyncio.timeout(seconds):
-                return await self._captures.append([row.values for row in rows])
+                return await self._captures.append([row.values for row in rows], self._fence)
         except TimeoutError:
             raise StoreError("Redis did not take captures from the spool in time") from None
 

@@ -16,11 +16,13 @@ import structlog
 from receiver import metrics
 from receiver.acceptance import Gate
 from receiver.breaker import Breaker
+from receiver.captures import Fence
 from receiver.spool import Fill, Spool
 from schemas.errors import StoreError
 
 #: A write that has less than this part of its deadline left is not worth a try.
 _WORTH_A_TRY = 0.25
+_COMPLAIN_SECONDS = 30.0
 
 log = structlog.get_logger()
 
@@ -30,8 +32,8 @@ T = TypeVar("T")
 class Appends(Protocol):
     """The capture log, as far as captures go in."""
 
-    async def append(self, captures: Sequence[list[bytes]]) -> str:
-        """Make captures durable, in order, and give the log's position; or raise StoreError."""
+    async def append(self, captures: Sequence[list[bytes]], fence: Fence | None = None) -> str:
+        """Make captures durable, in order, and give the log's position; or raise StoreError, past the fence too."""
         ...
 
     async def last(self) -> str:
@@ -53,6 +55,7 @@ class Keeping:
         #: The log's last known position.
         self._position = ""
         self._has_spooled = False
+        self._complained_at = -_COMPLAIN_SECONDS
 
     async def open(self) -> None:
         """Open the spool, so that what waits in it is known before anything is written; and see whether Redis is there.
@@ -86,7 +89,7 @@ class Keeping:
             return
         try:
             async with asyncio.timeout(left):
-                self._position = await self._captures.append(captures)
+                self._position = await self._captures.append(captures, self._spool.fence)
         except (StoreError, TimeoutError) as error:
             self._missed(error)
             await self._put(captures, self._position, needed=True)
@@ -129,11 +132,21 @@ class Keeping:
 
     async def _put(self, captures: list[list[bytes]], tried_after: str | None, *, needed: bool) -> bool:
         now = time.time()
-        put = await self._off_loop(lambda: self._spool.put(captures, now, tried_after=tried_after, needed=needed))
+        try:
+            put = await self._off_loop(lambda: self._spool.put(captures, now, tried_after=tried_after, needed=needed))
+        except StoreError as error:
+            self._complain(error)
+            raise
         if put:
             self._has_spooled = True
             metrics.SPOOLED.inc(len(captures))
         return put
+
+    def _complain(self, error: StoreError) -> None:
+        """Say at once that callbacks are refused, and then now and again."""
+        if time.monotonic() - self._complained_at > _COMPLAIN_SECONDS:
+            self._complained_at = time.monotonic()
+            log.error("neither Redis nor the spool takes callbacks: they are answered 503", detail=str(error))
 
     # --- looking ---
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from receiver.captures import Fence
 from receiver.spool_file import SpoolFile
 from schemas.errors import ParseError, StoreError
 from schemas.wire import CAPTURE_FIELDS, decode_spooled
@@ -64,6 +65,14 @@ class Outlet:
         self.let_go()
         self._file.close()
 
+    def raise_fence(self) -> Fence:
+        """A new fence: it is told to the log before anything is looked for there."""
+        with self._file.transaction() as connection:
+            connection.execute("UPDATE fill SET fence = fence + 1")
+            (number,) = connection.execute("SELECT fence FROM fill").fetchone()
+            self._file.raise_fence(number)
+        return Fence(self._file.name, number)
+
     def doubt(self, batch: int) -> Doubt:
         """What must be looked for in the log before anything is written; `batch` as `first` is asked for."""
         [(draining,)] = self._file.rows("SELECT draining FROM fill")
@@ -114,6 +123,8 @@ class Outlet:
 
         While captures keep coming, the spool would never be found empty without.
         """
+        if self._file.rows("SELECT rows FROM fill")[0][0] > count:  # before anybody has to wait for it
+            return None
         stack = ExitStack()
         self._connection = stack.enter_context(self._file.transaction())
         self._held = stack

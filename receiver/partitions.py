@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from receiver.captures import BEGINNING, CaptureLog
+from receiver.captures import BEGINNING, CaptureLog, Fence
 from schemas.keyspace import partition_of
 from schemas.wire import CAPTURE_FIELDS, QUARANTINE_FIELDS
 
@@ -25,20 +25,24 @@ class CaptureLogs:
         #: What was last heard of the place of the newest capture in each.
         self._places = [BEGINNING for _ in logs]
 
-    async def append(self, captures: Sequence[list[bytes]]) -> str:
+    async def append(self, captures: Sequence[list[bytes]], fence: Fence | None = None) -> str:
         """Write captures, each account's in their order; when it returns all are durable. Where it raises, some may be.
 
         The place of the newest capture in each log comes back. Nothing to write is a question as well: whether replicas
-        have what was written before.
+        have what was written before. `fence` is as for one log.
         """
         shares: dict[int, list[list[bytes]]] = {number: [] for number in range(len(self._logs)) if not captures}
         for capture in captures:
             shares.setdefault(self._partition(capture[_ACCOUNT]), []).append(capture)
-        await _all(self._append(number, share) for number, share in shares.items())
+        await _all(self._append(number, share, fence) for number, share in shares.items())
         return _BETWEEN.join(self._places)
 
-    async def _append(self, number: int, share: list[list[bytes]]) -> None:
-        self._places[number] = await self._logs[number].append(share) or self._places[number]
+    async def _append(self, number: int, share: list[list[bytes]], fence: Fence | None) -> None:
+        self._places[number] = await self._logs[number].append(share, fence) or self._places[number]
+
+    async def raise_fence(self, fence: Fence) -> None:
+        """What was begun under a lower number of this spool is not written any more, to any log."""
+        await _all(log.raise_fence(fence) for log in self._logs)
 
     async def last(self) -> str:
         """The place of the newest capture in each log."""

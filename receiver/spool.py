@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from receiver.captures import Fence
 from receiver.settings import Settings
 from receiver.spool_file import Damaged, SpoolFile
 from schemas.errors import StoreError
@@ -63,6 +64,12 @@ class Spool:
     def some_wait(self) -> bool:
         """Whether captures wait in it, of any process of this host. Costs no system call."""
         return self._file.some_wait
+
+    @property
+    def fence(self) -> Fence | None:
+        """What a write to Redis goes under, so that it is not done once the spool was drained after it."""
+        number = self._file.fence
+        return Fence(self._file.name, number) if number else None
 
     def open(self) -> None:
         """Open it, or make it, or find that it was exchanged. Raises StoreError."""

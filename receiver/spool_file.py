@@ -32,12 +32,20 @@ _TABLES = (
     )""",
     "CREATE INDEX tried ON waiting (sequence) WHERE tried = 1",
     # One row. `draining`: the log's position before a drain that was not finished began its last batch; '' if none.
-    "CREATE TABLE fill (rows INTEGER NOT NULL, bytes INTEGER NOT NULL, draining TEXT NOT NULL, probe INTEGER NOT NULL)",
-    "INSERT INTO fill VALUES (0, 0, '', 0)",
+    # `spool`: a name that no other has; `fence`: how often it was begun to be drained.
+    """CREATE TABLE fill (
+        rows INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        draining TEXT NOT NULL,
+        spool TEXT NOT NULL,
+        fence INTEGER NOT NULL,
+        probe INTEGER NOT NULL
+    )""",
+    "INSERT INTO fill VALUES (0, 0, '', lower(hex(randomblob(8))), 1, 0)",
 )
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-#: Both are asked for with each opening: they are properties of the connection.
-_SETTINGS = ("synchronous = FULL", "secure_delete = FAST")
+#: Asked for with each opening: they are properties of the connection. `busy_timeout` is in milliseconds.
+_SETTINGS = ("synchronous = FULL", "secure_delete = FAST", "busy_timeout = 5")
 _SUFFIXES = ("", "-wal", "-shm")
 
 log = structlog.get_logger()
@@ -65,6 +73,19 @@ class SpoolFile:
         self._connection: sqlite3.Connection | None = None
         self._waiting: Waiting | None = None
         self._opened: tuple[int, ...] = ()
+        #: A name that no other spool has; '' until it is open.
+        self.name = ""
+
+    @property
+    def fence(self) -> int:
+        """How often it was begun to be drained, by any process of the host; 0 if it is not open."""
+        waiting = self._waiting
+        return 0 if waiting is None else waiting.fence
+
+    def raise_fence(self, number: int) -> None:
+        """Tell it to every process of the host; only within a transaction."""
+        if self._waiting is not None:
+            self._waiting.raise_fence(number)
 
     @property
     def some_wait(self) -> bool:
@@ -86,8 +107,9 @@ class SpoolFile:
                 self._waiting = Waiting(self._signal_path)
                 self._opened = self._identity()
         with self.transaction() as connection:
-            (rows,) = connection.execute("SELECT rows FROM fill").fetchone()
+            rows, self.name, fence = connection.execute("SELECT rows, spool, fence FROM fill").fetchone()
             self.signal(some=rows > 0)
+            self.raise_fence(fence)
 
     def close(self) -> None:
         """Close it; it may be opened again."""
@@ -108,7 +130,7 @@ class SpoolFile:
         connection = self._connection
         assert connection is not None  # noqa: S101 - open() has just made sure
         with self._failing():
-            connection.execute("BEGIN IMMEDIATE")
+            self._patiently(connection, "BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -122,7 +144,17 @@ class SpoolFile:
         self.open()
         assert self._connection is not None  # noqa: S101 - open() has just made sure
         with self._failing():
-            return self._connection.execute(question, given).fetchall()
+            return self._patiently(self._connection, question, *given).fetchall()
+
+    def _patiently(self, connection: sqlite3.Connection, statement: str, *given: int) -> sqlite3.Cursor:
+        """Do it as soon as others let us. SQLite's own waiting looks ever more seldom, down to ten times a second."""
+        until = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                return connection.execute(statement, given)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

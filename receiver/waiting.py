@@ -1,7 +1,7 @@
-"""Whether captures wait in the spool, for all processes of a host: one byte of a mapped file.
+"""Whether captures wait in the spool, and its fence, for all processes of a host: some bytes of a mapped file.
 
-It is asked before every write and costs no system call. It is changed only under the spool's write lock, so it is true
-for whoever holds that; it errs on the side of "some wait", and whoever drains finds out.
+They are asked before every write and cost no system call. They are changed only under the spool's write lock, so they
+are true for whoever holds that. What they say errs on the side of "some wait", and whoever drains finds out.
 """
 
 import mmap
@@ -9,10 +9,12 @@ import os
 from pathlib import Path
 
 _SOME, _NONE = b"\x01", b"\x00"
+#: Eight bytes at a multiple of eight are copied at once.
+_FENCE = slice(8, 16)
 
 
 class Waiting:
-    """The byte. Raises OSError where it cannot be mapped."""
+    """These bytes. Raises OSError where it cannot be mapped."""
 
     def __init__(self, path: Path) -> None:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -30,3 +32,12 @@ class Waiting:
     def set(self, *, some: bool) -> None:
         """Say so to everybody; only under the spool's write lock."""
         self._page[:1] = _SOME if some else _NONE
+
+    @property
+    def fence(self) -> int:
+        """How often the spool was begun to be drained."""
+        return int.from_bytes(self._page[_FENCE], "little")
+
+    def raise_fence(self, number: int) -> None:
+        """Tell it to everybody; only under the spool's write lock."""
+        self._page[_FENCE] = number.to_bytes(8, "little")

@@ -103,6 +103,10 @@ class Keyspace:
         """String: the entry id of the last capture that is wholly committed."""
         return f"{self.prefix}:cursor"
 
+    def fence(self, spool: str) -> str:
+        """String with a time to live: which writes of a host come too late, since its spool was drained after them."""
+        return f"{self.prefix}:fence:{spool}"
+
     def bytes_of(self, stream: str) -> str:
         """Integer: how many bytes a stream's entries hold, kept by the scripts that add and trim."""
         return f"{self.prefix}:bytes:{stream.rpartition(':')[2]}"

@@ -342,6 +342,7 @@ async def said_by(client: httpx.AsyncClient) -> str:
 
 #: What is logged of a Redis that is not there.
 OUTAGE = {
+    "neither Redis nor the spool takes callbacks: they are answered 503",
     "Redis does not answer",
     "Redis did not take a write in time: captures go to the spool",
     "Redis answers again",

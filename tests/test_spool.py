@@ -504,6 +504,24 @@ async def test_a_drain_that_died_after_the_log_had_it_is_gone_on_with(server: Em
     assert found == [0, 1, 2, 3]
 
 
+async def test_a_write_that_comes_after_it_was_looked_for_is_refused(server: EmbeddedRedis, tmp_path: Path) -> None:
+    """The network may hold a write back for minutes: given up, spooled and drained, it is not done once more."""
+    async with host(server.url, tmp_path) as one, client_of(server) as redis:
+        await one.write_all(range(2))
+        under_way = one.keeping._spool.fence  # of a write that is on its way from here on
+        with frozen(server):
+            await one.write_all(range(2, 4))
+        await one.drained()
+        with pytest.raises(StoreError, match="FENCED"):
+            await one.log.append([entry(2), entry(3)], under_way)
+        await one.write_all(range(4, 6))
+        found = await logged(redis, KEYS)
+        fences = [key async for key in redis.scan_iter("*:fence:*")]
+
+    assert found == list(range(6))
+    assert len(fences) == 1
+
+
 async def test_a_damaged_row_holds_nobody_up(server: EmbeddedRedis, tmp_path: Path) -> None:
     """Its bytes go into the log under its id, where they become a dead letter; those behind it follow."""
     async with client_of(server) as redis:
