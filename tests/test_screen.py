@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.screen import Piece, colour, cut, day_line, lines, width_of
-from tests.test_presentation import ANN, BOB, CAT, KEY, ONE, THREE, TWO, came_and_went, message, published, report
+from tests.happenings import ANN, BOB, CAT, KEY, ONE, THREE, TWO, came_and_went, message, published, report
 
 WIDTHS = (40, 60, 72, 80, 100, 120, 200)
 SOME = {
