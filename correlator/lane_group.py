@@ -138,16 +138,27 @@ class LaneGroup:
 
     async def survey(self) -> Survey:
         """Who shares the lanes now. Those whose lease is gone are struck off: no token comes back."""
+        seen, gone = await self._seen()
+        if gone:
+            await answer(self._redis.srem(self._keys.consumers(self._group), *gone))
+        return seen
+
+    async def seen(self) -> Survey:
+        """Who shares the lanes now, for who does not, and changes nothing."""
+        return (await self._seen())[0]
+
+    async def _seen(self) -> tuple[Survey, frozenset[str]]:
+        """The same, and the tokens of those whose lease is gone."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.smembers(self._keys.consumers(self._group))
         pipeline.hgetall(self._holders)
         members, holders = await answer(pipeline.execute())
-        tokens = sorted({token.decode() for token in members} | {self.token})
+        tokens = sorted({token.decode() for token in members} | ({self.token} if self.token else set()))
+        if not tokens:
+            return Survey(frozenset(), {}), frozenset()
         leases = await answer(self._redis.mget([self._keys.consumer(self._group, token) for token in tokens]))
         alive = frozenset(token for token, lease in zip(tokens, leases, strict=True) if lease is not None)
-        if gone := set(tokens) - alive:
-            await answer(self._redis.srem(self._keys.consumers(self._group), *gone))
-        return Survey(alive, {int(lane): token.decode() for lane, token in holders.items()})
+        return Survey(alive, {int(lane): token.decode() for lane, token in holders.items()}), frozenset(tokens) - alive
 
     # --- lanes ---
 
