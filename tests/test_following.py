@@ -88,26 +88,49 @@ async def test_an_outage_is_told_once_and_costs_nothing(redis: Redis, reader: Re
     assert [type(each) for each in told] == [StoreError, type(None)]
 
 
-async def test_a_server_that_lost_its_newest_entries_is_followed_from_what_it_has(
-    redis: Redis, reader: Redis, keyspace: Keyspace
-) -> None:
-    """What is published anew stands before the reader's place, and is read all the same."""
-    await write(redis, keyspace, 1, 5)
-    entries = every_entry(reader, keyspace, BEGINNING, Outages())
-    read_before = [await anext(entries), await anext(entries)]
-    following = asyncio.ensure_future(anext(entries))
-    clients = await waiting(redis)
+async def replace(redis: Redis, keyspace: Keyspace, *numbers: int) -> None:
+    """Have a stream with just these entries: what a failover does to one, as far as a reader can tell."""
     pipeline = redis.pipeline(transaction=True)
-    for client in clients:
-        pipeline.client_kill_filter(_id=client)
     pipeline.delete(keyspace.events)
-    pipeline.xadd(keyspace.events, {"event": "1"}, id="1-0")
+    for number in numbers:
+        pipeline.xadd(keyspace.events, {"event": str(number)}, id=f"{number}-0")
     await pipeline.execute()
-    await asyncio.sleep(0.8)
-    await write(redis, keyspace, 3)
 
-    assert read_before == [entry(1), entry(5)]
-    assert await following == entry(3)
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        pytest.param([1, 2, 3], 3, id="some of what was read is left"),
+        pytest.param([3], 3, id="nothing of it is left"),
+        pytest.param([1, 2, 7], 7, id="what comes instead is later"),
+    ],
+)
+async def test_where_the_end_is_lost_its_replacement_is_read(
+    redis: Redis, keyspace: Keyspace, left: list[int], expected: int
+) -> None:
+    """After a failover new entries may stand before the reader's place; those that are left are not read again."""
+    await write(redis, keyspace, 1, 2, *range(10, 451))
+    entries = every_entry(redis, keyspace, BEGINNING, Outages())
+    read_before = [await anext(entries) for _ in range(443)]
+    await replace(redis, keyspace, *left)
+
+    assert read_before[-1] == entry(450)
+    assert await anext(entries) == entry(expected)
+
+
+async def test_what_was_trimmed_or_forgotten_is_no_loss(redis: Redis, keyspace: Keyspace) -> None:
+    """A reader whose last entries were removed goes on with what comes, and shows nothing twice."""
+    await write(redis, keyspace, 1, 2, 3)
+    entries = every_entry(redis, keyspace, BEGINNING, Outages())
+    read = [await anext(entries) for _ in range(3)]
+    await redis.xdel(keyspace.events, "3-0")
+    await write(redis, keyspace, 4)
+    read.append(await anext(entries))
+    await redis.xtrim(keyspace.events, minid="5-0", approximate=False)
+    await write(redis, keyspace, 5)
+    read.append(await anext(entries))
+
+    assert read == [entry(number) for number in range(1, 6)]
 
 
 async def test_a_call_is_made_until_it_is_answered() -> None:
