@@ -31,12 +31,12 @@ class Interest:
     def wants(self, envelope: bytes) -> bool:
         """Whether an event is to be seen. Bytes that are no envelope are not."""
         head = glance(envelope)
-        return (
-            bool(head.id)
-            and self._filter.wants(head)
-            and self._is_from_there(envelope)
-            and (self._naming is None or self._naming.is_in_event(msgspec.json.decode(envelope)))
-        )
+        if not head.id or not self._filter.wants(head):
+            return False
+        try:
+            return self._is_from_there(envelope) and self._names_them(envelope)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # an id alone makes no envelope
+            return False
 
     def is_moved_by(self, envelope: bytes) -> bool:
         """Whether an event changes which keys mean the conversations selected."""
@@ -49,3 +49,6 @@ class Interest:
         return (not self._providers or provider in self._providers) and (
             not self._accounts or account in self._accounts
         )
+
+    def _names_them(self, envelope: bytes) -> bool:
+        return self._naming is None or self._naming.is_in_event(msgspec.json.decode(envelope))

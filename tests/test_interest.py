@@ -27,6 +27,8 @@ def envelope(**changes: Any) -> bytes:
     )
 
 
+#: As much as can be read at a glance, and then bytes that are no text.
+BARE = b'{"id": "x", "type": "message.received", "subject": "' + OTHER.encode() + b'", "more": "\xff"}'
 MERGED = envelope(type="conversation.merged", subject=KEY, data={"merged": [OTHER]})
 
 TAKEN: dict[str, Selection] = {
@@ -93,4 +95,12 @@ def test_a_merge_of_a_conversation_that_is_looked_at_moves_it() -> None:
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[]", b"{}", b'{"id": 1}'])
 def test_what_is_no_envelope_is_wanted_by_nobody(data: bytes) -> None:
     """Anybody with rights at Redis may write into a stream."""
-    assert not Interest(Selection(), ()).wants(data)
+    interests = [Interest(selection, selection.conversations) for selection in TAKEN.values()]
+
+    assert [interest for interest in interests if interest.wants(data)] == []
+
+
+@pytest.mark.parametrize("option", ["its provider", "its account", "its address"])
+def test_what_cannot_be_read_further_fits_no_question_about_it(option: str) -> None:
+    """An entry with an id and a type and nothing else of an envelope stops nobody who asks for more."""
+    assert not Interest(TAKEN[option], ()).wants(BARE)

@@ -324,7 +324,7 @@ WRONG = {
     "since": (("--since", "soon"), "--since: no time that can be read"),
     "two beginnings": (("--since", "2h", "-n", "3"), "one of --since and --last"),
     "no beginning": (("--no-follow",), "say with --since or --last what to show"),
-    "typing that is kept": (("--no-follow", "-n", "1", "--type", "typing"), "none of it is kept"),
+    "typing that is kept": (("--since", "2h", "--type", "typing"), "none is kept"),
 }
 
 

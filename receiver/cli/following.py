@@ -73,14 +73,13 @@ def tail(
 def _refuse_contradictions(selection: Selection, last: int | None, *, follow: bool) -> None:
     if selection.since is not None and last is not None:
         raise SelectionError("--last: say where to begin with one of --since and --last")
-    if follow:
-        return
-    if selection.since is None and last is None:
+    begins = selection.since is not None or last is not None
+    if not follow and not begins:
         raise SelectionError(
             "--no-follow: that ends where the stream ends now, so say with --since or --last what to show"
         )
-    if selection.types and selection.types <= PUBLISHED_ONLY:
-        raise SelectionError("--no-follow: typing is published on pub/sub only, so none of it is kept; leave that out")
+    if begins and selection.types and selection.types <= PUBLISHED_ONLY:
+        raise SelectionError("--type: typing is on pub/sub only, so none is kept: leave out --since and --last")
 
 
 def _warn_of_accounts(selection: Selection, settings: Settings) -> None:

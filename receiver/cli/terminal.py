@@ -1,6 +1,7 @@
 """What the commands share at a terminal: where they print, and which configuration they read."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -50,11 +51,12 @@ class EventPrinter:
 
     def show(self, envelope: bytes, position: str = "") -> None:
         """Print one event. `position`: where it stands, in case that it cannot be read."""
-        if self._as_json:
-            text = envelope.decode()
-            out.file.write(f"{plain_json(text) if out.is_terminal else text}\n")
-        else:
+        if not self._as_json:
             self._show(envelope, position)
+        elif out.is_terminal:
+            out.file.write(f"{plain_json(envelope.decode(errors='replace'))}\n")
+        else:
+            sys.stdout.buffer.write(envelope + b"\n")
         out.file.flush()
 
     def _show(self, envelope: bytes, position: str) -> None:
