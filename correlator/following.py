@@ -7,8 +7,9 @@ are kept for them, are in `subscribe.py`.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
@@ -96,6 +97,21 @@ async def every_entry(
             return  # what stood there was removed meanwhile
 
 
+async def in_order(streams: Sequence[AsyncIterator[Entry]]) -> AsyncIterator[Entry]:
+    """The entries of several streams, each of which ends, as they were published."""
+    heads: list[tuple[Entry, int]] = []
+    numbers: Iterable[int] = range(len(streams))
+    while True:
+        for number in numbers:
+            if (entry := await anext(streams[number], None)) is not None:
+                heappush(heads, (entry, number))
+        if not heads:
+            return
+        entry, number = heappop(heads)
+        numbers = (number,)
+        yield entry
+
+
 class _Reader:
     """A place in the stream, and the last of what was read before it: a failover may have lost the end of that."""
 
@@ -162,20 +178,17 @@ async def newest(redis: Redis, keyspace: Keyspace) -> Position:
     return position_of(last.encode()) if last else BEGINNING
 
 
-async def before_last(redis: Redis, keyspace: Keyspace, count: int, wanted: Callable[[bytes], bool]) -> Position:
-    """The position that the last `count` entries which are wanted stand after; the beginning if there are fewer.
+async def last_wanted(redis: Redis, keyspace: Keyspace, count: int, wanted: Callable[[bytes], bool]) -> list[Position]:
+    """Where the last `count` entries that are wanted stand, or as many as there are; the newest first.
 
     `wanted`: tells by the envelope. Raises StoreError.
     """
-    end = "+"
+    end, places = "+", list[Position]()
     while True:
         found = await answer(redis.xrevrange(keyspace.events, end, "-", count=_READ))
-        for entry, fields in found:
-            count -= wanted(fields.get(b"event", b""))
-            if not count:
-                return just_before(position_of(entry))
-        if len(found) < _READ:
-            return BEGINNING
+        places += [position_of(entry) for entry, fields in found if wanted(fields.get(b"event", b""))]
+        if len(places) >= count or len(found) < _READ:
+            return places[:count]
         end = f"({found[-1][0].decode()}"
 
 

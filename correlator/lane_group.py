@@ -71,6 +71,11 @@ class LaneGroup:
         """The newest position that the stream has given, though the entry may be gone."""
         return await newest(self._redis, self._keys)
 
+    async def oldest_to_do(self, lanes: int) -> Position | None:
+        """Where the oldest event stands that may not be handled yet, of all lanes; None: there is none."""
+        cursors = await self.cursors(range(lanes))
+        return await self.oldest_after(min(cursors.values()))
+
     async def oldest_after(self, position: Position) -> Position | None:
         """The first entry after a position; None: there is none."""
         found = await answer(self._redis.xrange(self._keys.events, f"({show_position(position)}", "+", count=1))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from correlator.following import Entry, Outages, before_last, every_entry, newest
+from correlator.following import Entry, Outages, every_entry, in_order, last_wanted, newest
 from correlator.lanes import BEGINNING, Position
 from correlator.redis_client import connect
 from schemas.errors import StoreError
@@ -147,15 +147,26 @@ async def test_a_call_is_made_until_it_is_answered() -> None:
     assert list(map(str, told)) == ["two", "None"]
 
 
-async def test_the_place_before_the_last_few_is_found(redis: Redis, keyspace: Keyspace) -> None:
-    """Counted are only those that are wanted, however far back; where there are fewer, it is the beginning."""
+async def test_the_last_few_are_found(redis: Redis, keyspace: Keyspace) -> None:
+    """Counted are only those that are wanted, however far back."""
     await write(redis, keyspace, *range(1, 451))
 
-    async def place(count: int, *wanted: bytes) -> Position:
-        return await before_last(redis, keyspace, count, lambda envelope: not wanted or envelope in wanted)
+    async def found(count: int, *wanted: bytes) -> list[Position]:
+        return await last_wanted(redis, keyspace, count, lambda envelope: not wanted or envelope in wanted)
 
-    assert await place(1) == (449, 2**64 - 1)
-    assert await place(300) == (150, 2**64 - 1)
-    assert await place(2, b"3", b"400", b"2") == (2, 2**64 - 1)
-    assert await place(3, b"3", b"400") == BEGINNING
-    assert await place(451) == BEGINNING
+    assert await found(1) == [(450, 0)]
+    assert await found(300) == [(number, 0) for number in range(450, 150, -1)]
+    assert await found(2, b"3", b"400", b"2") == [(400, 0), (3, 0)]
+    assert await found(3, b"3", b"400") == [(400, 0), (3, 0)]
+    assert len(await found(451)) == 450
+
+
+async def test_several_streams_are_read_in_their_common_order(redis: Redis, keyspace: Keyspace) -> None:
+    """As they were published, whichever ends first, and one of them may be empty."""
+    others = [Keyspace(keyspace.namespace, number) for number in (1, 2)]
+    await write(redis, keyspace, 1, 4, 5, 6)
+    await write(redis, others[0], 2, 3, 7)
+    streams = [every_entry(redis, keys, BEGINNING, Outages(), until=(9, 0)) for keys in (keyspace, *others)]
+
+    assert [each async for each in in_order(streams)] == [entry(number) for number in range(1, 8)]
+    assert [each async for each in in_order([])] == []

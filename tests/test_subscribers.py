@@ -26,7 +26,7 @@ def subscribe(redis_url: str, namespace: str) -> Make:
     """Makes a consumer of the test's namespace that gives up quickly."""
 
     def make(group: str, **options: Any) -> Subscription:
-        usual: dict[str, Any] = {"start": "beginning", "retry": Retry(2, 0.01, 0.02), "lanes": 4}
+        usual: dict[str, Any] = {"partitions": 1, "start": "beginning", "retry": Retry(2, 0.01, 0.02), "lanes": 4}
         return Subscription(redis_url, namespace=namespace, group=group, **usual | options)
 
     return make
@@ -49,7 +49,7 @@ async def give_up(redis: Redis, keyspace: Keyspace, subscription: Subscription, 
 
 async def test_a_namespace_without_subscribers_has_no_groups(redis: Redis, keyspace: Keyspace) -> None:
     """Nothing is there, and nothing is made by looking."""
-    subscribers = Subscribers(redis, keyspace)
+    subscribers = Subscribers([(redis, keyspace)])
 
     assert await subscribers.names() == []
     assert await subscribers.group("crm") is None
@@ -61,7 +61,7 @@ async def test_a_group_is_seen_as_it_is(redis: Redis, keyspace: Keyspace, subscr
     """How many lanes are held by how many consumers, and the age of what is not handled; looking changes nothing."""
     for number in (1, 2):
         await redis.xadd(keyspace.events, {"event": event("cv_a", number)}, id=f"{number}000-0")
-    subscribers = Subscribers(redis, keyspace, clock=lambda: 10.5)
+    subscribers = Subscribers([(redis, keyspace)], clock=lambda: 10.5)
     async with subscribe("crm") as one, subscribe("inbox", lanes=3) as other:
         await anext(aiter(one))
         await anext(aiter(other))
@@ -69,11 +69,11 @@ async def test_a_group_is_seen_as_it_is(redis: Redis, keyspace: Keyspace, subscr
         before = await redis.smembers(keyspace.consumers("crm"))
 
         assert await subscribers.names() == ["crm", "inbox"]
-        assert await subscribers.group("crm") == Group("crm", 4, 4, 1, 9.5, "1000-0", 0)
-        assert await subscribers.group("inbox") == Group("inbox", 3, 3, 1, 9.5, "1000-0", 0)
+        assert await subscribers.group("crm") == Group("crm", 4, 4, 1, 9.5, "1000-0", 0, 0)
+        assert await subscribers.group("inbox") == Group("inbox", 3, 3, 1, 9.5, "1000-0", 0, 0)
         assert await redis.smembers(keyspace.consumers("crm")) == before
 
-    assert await subscribers.group("crm") == Group("crm", 4, 0, 0, 9.5, "1000-0", 0)
+    assert await subscribers.group("crm") == Group("crm", 4, 0, 0, 9.5, "1000-0", 0, 0)
 
 
 async def test_what_a_group_gave_up_on_is_told(redis: Redis, keyspace: Keyspace, subscribe: Make) -> None:
@@ -83,7 +83,7 @@ async def test_what_a_group_gave_up_on_is_told(redis: Redis, keyspace: Keyspace,
     events: Any = await redis.xrange(keyspace.events)
     first, second, _ = (entry.decode() for entry, _ in events)
     await redis.xdel(keyspace.events, first)
-    subscribers = Subscribers(redis, keyspace)
+    subscribers = Subscribers([(redis, keyspace)])
     told = await subscribers.given_up("crm", 10)
     found = {letter.position: letter for letter in told}
     group = await subscribers.group("crm")
@@ -95,6 +95,26 @@ async def test_what_a_group_gave_up_on_is_told(redis: Redis, keyspace: Keyspace,
     assert await subscribers.given_up("crm", 1) == told[-1:]
     assert group is not None
     assert (group.dead, group.lag_seconds, group.position) == (3, 0.0, None)
+
+
+async def test_a_group_is_seen_over_all_partitions(redis: Redis, keyspace: Keyspace, subscribe: Make) -> None:
+    """Its lanes and letters are counted together, its consumers once; the lag is that of the one furthest behind."""
+    second = Keyspace(keyspace.namespace, 1)
+    await redis.xadd(keyspace.events, {"event": event("cv_a", 1)}, id="5000-0")
+    await redis.xadd(second.events, {"event": event("cv_b", 1)}, id="3000-0")
+    await redis.xadd(second.events, {"event": event("cv_b", 2)}, id="4000-0")
+    subscribers = Subscribers([(redis, keyspace), (redis, second)], clock=lambda: 10.0)
+    async with subscribe("crm", partitions=2) as subscription:
+        await anext(aiter(subscription))
+        during = await subscribers.group("crm")
+    await give_up(redis, second, subscribe("crm", partitions=2), "crm", 2)
+
+    assert await subscribers.names() == ["crm"]
+    assert during == Group("crm", 8, 8, 1, 7.0, "3000-0", 1, 0)
+    assert [(each.event, each.partition) for each in await subscribers.given_up("crm", 9) if each.partition] == [
+        ("telnyx:main-telnyx:b-1", 1),
+        ("telnyx:main-telnyx:b-2", 1),
+    ]
 
 
 def _untimed(letter: GivenUp) -> tuple[Any, ...]:
@@ -132,7 +152,16 @@ def test_groups_are_listed(run: Run, redis_url: str, keyspace: Keyspace, subscri
     ]
     assert as_json == {
         "groups": [
-            {"group": "crm", "lanes": 4, "held": 0, "consumers": 0, "lag_seconds": 0.0, "position": None, "dead": 1}
+            {
+                "group": "crm",
+                "lanes": 4,
+                "held": 0,
+                "consumers": 0,
+                "lag_seconds": 0.0,
+                "position": None,
+                "partition": 0,
+                "dead": 1,
+            }
         ]
     }
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -12,12 +12,12 @@ import typer
 from redis.asyncio import Redis
 from rich.markup import escape
 
-from correlator.following import Outages, before_last, every_entry, newest
+from correlator.following import Entry, Outages, every_entry, in_order, last_wanted, newest
 from correlator.hints import following_for_ever
 from correlator.lanes import Position, just_before, show_position
 from correlator.lookup import Lookup
 from receiver.cli.output import readable_output
-from receiver.cli.reaching import directory_of, redis_of, running_redis
+from receiver.cli.reaching import directory_of, partitions_of, redis_of
 from receiver.cli.terminal import ConfigOption, EventPrinter, err, out, settings_at
 from receiver.interest import Interest
 from receiver.process import stop_signal
@@ -28,6 +28,9 @@ from schemas.errors import StoreError
 from schemas.ids import ConversationKey
 from schemas.keyspace import Keyspace
 from schemas.published import PUBLISHED_ONLY
+
+#: A partition, and a client for it.
+Place = tuple[Redis, Keyspace]
 
 
 def tail(
@@ -95,28 +98,29 @@ def _warn_of_accounts(selection: Selection, settings: Settings) -> None:
 async def _tail(
     settings: Settings, selection: Selection, last: int | None, printer: EventPrinter, *, follow: bool
 ) -> None:
-    async with running_redis(settings) as redis, redis_of(settings, None) as listening:
-        tail = _Tail(redis, Keyspace(settings.namespace), selection, printer)
-        begin = await tail.begin(last)
+    async with partitions_of(settings) as places, redis_of(settings, None, places[0][1]) as listening:
+        tail = _Tail(places, selection, printer)
+        ends = [await newest(*place) for place in places]
+        await tail.look_up()
+        await tail.past(await tail.begins(last, ends), ends)
         if not follow:
-            await tail.record(begin, await newest(redis, tail.keyspace))
             return
         if out.is_terminal:
             err.print(f"[dim]Events of namespace {settings.namespace}, live. Ctrl-C ends this.[/]")
-        live = [tail.record(begin)] if tail.has(recorded=True) else []
-        live += [tail.hints(listening)] if tail.has(recorded=False) else []
-        await _until_one_ends(*live)
+        live = [tail.record(place, end) for place, end in zip(places, ends, strict=True) if tail.has(recorded=True)]
+        await _until_one_ends(*live, *([tail.hints(listening)] if tail.has(recorded=False) else []))
 
 
 class _Tail:
-    """Shows what is wanted of the stream, which is the record, and of what is on pub/sub only."""
+    """Shows what is wanted of the stream, which is the record, and of what is on pub/sub only; of each partition."""
 
-    def __init__(self, redis: Redis, keyspace: Keyspace, selection: Selection, printer: EventPrinter) -> None:
-        self.keyspace = keyspace
-        self._redis = redis
-        self._lookup = Lookup(redis, keyspace, b"")  # keys are looked up and none derived, so no id_key is needed
+    def __init__(self, places: Sequence[Place], selection: Selection, printer: EventPrinter) -> None:
+        self._places = places
+        # Keys are looked up and none derived, so no id_key is needed.
+        self._lookups = [Lookup(redis, keyspace, b"") for redis, keyspace in places]
         self._selection = selection
         self._printer = printer
+        self._say = _Saying()
         self._interest = Interest(selection, ())
 
     def has(self, *, recorded: bool) -> bool:
@@ -124,42 +128,72 @@ class _Tail:
         types = self._selection.types
         return not types or bool(types - PUBLISHED_ONLY if recorded else types & PUBLISHED_ONLY)
 
-    async def begin(self, last: int | None) -> Position:
-        """The position that everything to be shown stands after. Raises StoreError when Redis is not there."""
-        await self._look_up()
-        if last is not None:
-            return await before_last(self._redis, self.keyspace, last, self._interest.wants)
-        if self._selection.since is not None:
-            return just_before((unix_milliseconds(self._selection.since), 0))
-        return await newest(self._redis, self.keyspace)
+    async def look_up(self) -> None:
+        """Which keys mean the conversations wanted now."""
+        named = [ConversationKey(key) for key in self._selection.conversations]
+        found = [await lookup.equivalents(named) for lookup in self._lookups]
+        self._interest = Interest(self._selection, frozenset().union(*found))
 
-    async def record(self, after: Position, until: Position | None = None) -> None:
-        """Show the stream from a position on, through every outage."""
-        outages = Outages(_say)
-        async for entry in every_entry(self._redis, self.keyspace, after, outages, until=until):
-            if self._interest.is_moved_by(entry.envelope):
-                await outages.through(self._look_up)
-            if self._interest.wants(entry.envelope):
-                self._printer.show(entry.envelope, show_position(entry.position))
+    async def begins(self, last: int | None, ends: Sequence[Position]) -> list[Position]:
+        """The position in each stream that what is to be shown stands after. Raises StoreError."""
+        if self._selection.since is not None:
+            return [just_before((unix_milliseconds(self._selection.since), 0)) for _ in ends]
+        if last is None:
+            return list(ends)
+        found = [await last_wanted(*place, last, self._interest.wants) for place in self._places]
+        chosen = sorted((position, number) for number, each in enumerate(found) for position in each)[-last:]
+        begins = list(ends)
+        for position, number in reversed(chosen):
+            begins[number] = min(begins[number], just_before(position))
+        return begins
+
+    async def past(self, begins: Sequence[Position], ends: Sequence[Position]) -> None:
+        """Show what stands between these positions of each stream, as it was published."""
+        outages = Outages(self._say)
+        each = zip(self._places, begins, ends, strict=True)
+        streams = [every_entry(*place, begin, outages, until=end) for place, begin, end in each]
+        async for entry in in_order(streams):
+            await self._show(entry, outages)
+
+    async def record(self, place: Place, after: Position) -> None:
+        """Show one stream from a position on, through every outage."""
+        outages = Outages(self._say)
+        async for entry in every_entry(*place, after, outages):
+            await self._show(entry, outages)
 
     async def hints(self, redis: Redis) -> None:
         """Show what is only on pub/sub. Of an outage the stream tells already, if that is read."""
-        outages = Outages(_say if not self.has(recorded=True) else lambda _: None)
-        async for envelope in following_for_ever(redis, [self.keyspace], PUBLISHED_ONLY, outages):
+        outages = Outages(_say_nothing if self.has(recorded=True) else self._say)
+        async for envelope in following_for_ever(redis, [keys for _, keys in self._places], PUBLISHED_ONLY, outages):
             if self._interest.wants(envelope):
                 self._printer.show(envelope)
 
-    async def _look_up(self) -> None:
-        """Which keys mean the conversations wanted now."""
-        named = map(ConversationKey, self._selection.conversations)
-        self._interest = Interest(self._selection, await self._lookup.equivalents(named))
+    async def _show(self, entry: Entry, outages: Outages) -> None:
+        if self._interest.is_moved_by(entry.envelope):
+            await outages.through(self.look_up)
+        if self._interest.wants(entry.envelope):
+            self._printer.show(entry.envelope, show_position(entry.position))
 
 
-def _say(error: StoreError | None) -> None:
-    if error is None:
-        err.print("[green]Redis is back;[/] going on where it was")
-    else:
-        err.print(f"[yellow]Redis is away, waiting for it[/] ({escape(str(error))})")
+class _Saying:
+    """Says that Redis is away, and that it is back: once each, however many streams wait for it."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+
+    def __call__(self, error: StoreError | None) -> None:
+        if error is None:
+            self._waiting -= 1
+            if not self._waiting:
+                err.print("[green]Redis is back;[/] going on where it was")
+            return
+        self._waiting += 1
+        if self._waiting == 1:
+            err.print(f"[yellow]Redis is away, waiting for it[/] ({escape(str(error))})")
+
+
+def _say_nothing(_: StoreError | None) -> None:
+    """What others tell."""
 
 
 # --- how it ends ---

@@ -9,13 +9,12 @@ import typer
 
 from correlator.subscribers import GivenUp, Group, Subscribers
 from receiver.bodies import harmless
-from receiver.cli.reaching import running_redis
+from receiver.cli.reaching import partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.settings import Settings
 from receiver.tables import NOTHING, columns
 from schemas.clock import format_time
 from schemas.errors import PartylineError
-from schemas.keyspace import Keyspace
 
 commands = typer.Typer(
     help="Groups of subscribers: how far each is behind, and what it gave up on.", no_args_is_help=True
@@ -67,15 +66,15 @@ def dead(
 
 
 async def _groups(settings: Settings) -> list[Group]:
-    async with running_redis(settings) as redis:
-        subscribers = Subscribers(redis, Keyspace(settings.namespace))
+    async with partitions_of(settings) as places:
+        subscribers = Subscribers(places)
         found = [await subscribers.group(name) for name in await subscribers.names()]
         return [group for group in found if group is not None]
 
 
 async def _dead(settings: Settings, name: str, limit: int) -> list[GivenUp]:
-    async with running_redis(settings) as redis:
-        subscribers = Subscribers(redis, Keyspace(settings.namespace))
+    async with partitions_of(settings) as places:
+        subscribers = Subscribers(places)
         names = await subscribers.names()
         if name not in names:
             there_are = f"there are {', '.join(names)}" if names else "there is none at all"
@@ -88,13 +87,18 @@ async def _dead(settings: Settings, name: str, limit: int) -> list[GivenUp]:
 
 def _row(group: Group) -> tuple[str, ...]:
     counts = (str(group.lanes), str(group.held), str(group.consumers), f"{group.lag_seconds:.1f} s", str(group.dead))
-    return (group.group, *counts, group.position or NOTHING)
+    return (group.group, *counts, _place(group.position, group.partition))
 
 
 def _letter_row(letter: GivenUp) -> tuple[str, ...]:
     at = format_time(letter.at) if letter.at else NOTHING
     about = (letter.type or NOTHING, letter.subject or NOTHING)
-    return (at, letter.event, *about, letter.reason, str(letter.tries), letter.position)
+    return (at, letter.event, *about, letter.reason, str(letter.tries), _place(letter.position, letter.partition))
+
+
+def _place(position: str | None, partition: int) -> str:
+    """Where an event stands in the stream; only who has several partitions need be told which."""
+    return f"{position or NOTHING}{f' of partition {partition}' if partition else ''}"
 
 
 def _as_json(letter: GivenUp) -> dict[str, object]:
