@@ -1,7 +1,5 @@
 """Events as pub/sub brings them: hints, at most once, gone for who did not listen."""
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -9,12 +7,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from correlator.following import Outages
 from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
-
-_AGAIN_SECONDS = 0.5
-
-log = logging.getLogger("partyline.subscribe")
 
 
 @asynccontextmanager
@@ -35,17 +30,18 @@ async def following(
 
 
 async def following_for_ever(
-    redis: Redis, spaces: Sequence[Keyspace], types: Collection[str] = ()
+    redis: Redis, spaces: Sequence[Keyspace], types: Collection[str] = (), outages: Outages | None = None
 ) -> AsyncIterator[bytes]:
     """The same through every outage of Redis; what was published meanwhile is missed."""
+    outages = outages or Outages()
     while True:
         try:
             async with following(redis, spaces, types) as envelopes:
+                outages.over()
                 async for envelope in envelopes:
                     yield envelope
         except StoreError as error:
-            log.warning("hints are missed until Redis is back: %s", error)
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await outages.wait(error)
 
 
 def _patterns(keyspace: Keyspace, types: Collection[str]) -> list[str]:

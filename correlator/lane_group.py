@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 from correlator.board import Taken
-from correlator.lanes import BEGINNING, Position, show_position
+from correlator.following import Entry, entries_of, newest
+from correlator.lanes import BEGINNING, Position, position_of, show_position
 from correlator.scripts import Scripts, answer
 from schemas.errors import StreamRewound
 from schemas.keyspace import Keyspace
@@ -26,13 +27,6 @@ class Survey(NamedTuple):
 
     consumers: frozenset[str]
     holders: dict[int, str]
-
-
-async def last_id(redis: Redis, stream: str) -> str:
-    """The id that a stream gave last, though the entry may be gone; empty for one that there is not."""
-    if not await answer(redis.exists(stream)):
-        return ""
-    return str((await answer(redis.xinfo_stream(stream)))["last-generated-id"].decode())
 
 
 class LaneGroup:
@@ -61,7 +55,7 @@ class LaneGroup:
         facts = await answer(self._redis.hgetall(self._keys.subscribers(self._group)))
         if not facts:
             return None
-        self.start = _position(facts[b"start"])
+        self.start = position_of(facts[b"start"])
         return int(facts[b"lanes"])
 
     async def make(self, lanes: int, start: Position) -> int:
@@ -75,16 +69,20 @@ class LaneGroup:
 
     async def last(self) -> Position:
         """The newest position that the stream has given, though the entry may be gone."""
-        last = await last_id(self._redis, self._keys.events)
-        return _position(last.encode()) if last else BEGINNING
+        return await newest(self._redis, self._keys)
+
+    async def oldest_to_do(self, lanes: int) -> Position | None:
+        """Where the oldest event stands that may not be handled yet, of all lanes; None: there is none."""
+        cursors = await self.cursors(range(lanes))
+        return await self.oldest_after(min(cursors.values()))
 
     async def oldest_after(self, position: Position) -> Position | None:
         """The first entry after a position; None: there is none."""
         found = await answer(self._redis.xrange(self._keys.events, f"({show_position(position)}", "+", count=1))
-        return _position(found[0][0]) if found else None
+        return position_of(found[0][0]) if found else None
 
-    async def read(self, after: Position, count: int, wait_milliseconds: int) -> list[tuple[Position, bytes]]:
-        """Entries of the stream after a position; waits for the first. An entry without an event has empty bytes.
+    async def read(self, after: Position, count: int, wait_milliseconds: int) -> list[Entry]:
+        """Entries of the stream after a position; waits for the first.
 
         Raises StreamRewound where the stream does not have any more what was read before.
         """
@@ -95,14 +93,9 @@ class LaneGroup:
         *witness, found = await answer(pipeline.execute())
         if witness == [[]] and not await self._is_trimmed():
             raise _rewound()
-        read = [
-            (_position(entry), fields.get(b"event", b""))
-            for _, entries in found or ()
-            for entry, fields in entries
-            if fields is not None
-        ]
+        read = entries_of(found)
         if read:
-            self._witness = max(self._witness or BEGINNING, read[-1][0])
+            self._witness = max(self._witness or BEGINNING, read[-1].position)
         return read
 
     @property
@@ -150,16 +143,27 @@ class LaneGroup:
 
     async def survey(self) -> Survey:
         """Who shares the lanes now. Those whose lease is gone are struck off: no token comes back."""
+        seen, gone = await self._seen()
+        if gone:
+            await answer(self._redis.srem(self._keys.consumers(self._group), *gone))
+        return seen
+
+    async def seen(self) -> Survey:
+        """Who shares the lanes now, for who does not, and changes nothing."""
+        return (await self._seen())[0]
+
+    async def _seen(self) -> tuple[Survey, frozenset[str]]:
+        """The same, and the tokens of those whose lease is gone."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.smembers(self._keys.consumers(self._group))
         pipeline.hgetall(self._holders)
         members, holders = await answer(pipeline.execute())
-        tokens = sorted({token.decode() for token in members} | {self.token})
+        tokens = sorted({token.decode() for token in members} | ({self.token} if self.token else set()))
+        if not tokens:
+            return Survey(frozenset(), {}), frozenset()
         leases = await answer(self._redis.mget([self._keys.consumer(self._group, token) for token in tokens]))
         alive = frozenset(token for token, lease in zip(tokens, leases, strict=True) if lease is not None)
-        if gone := set(tokens) - alive:
-            await answer(self._redis.srem(self._keys.consumers(self._group), *gone))
-        return Survey(alive, {int(lane): token.decode() for lane, token in holders.items()})
+        return Survey(alive, {int(lane): token.decode() for lane, token in holders.items()}), frozenset(tokens) - alive
 
     # --- lanes ---
 
@@ -172,8 +176,8 @@ class LaneGroup:
         return [self._taken(*each) for each in await answer(self._scripts.lane_take(keys=keys, args=args))]
 
     def _taken(self, lane: bytes, cursor: bytes, tries: bytes, unreleased: int) -> Taken:
-        at = _position(cursor) if cursor else self.start
-        tried = _position(tries.split(b" ")[0]) if tries else BEGINNING
+        at = position_of(cursor) if cursor else self.start
+        tried = position_of(tries.split(b" ")[0]) if tries else BEGINNING
         return Taken(int(lane), at, bool(unreleased) or tried > at)
 
     async def move(self, moves: Mapping[int, Position]) -> set[int]:
@@ -191,10 +195,12 @@ class LaneGroup:
         """How far these lanes are, or (None) all whose cursor has ever moved."""
         if lanes is None:
             found = await answer(self._redis.hgetall(self._cursors))
-            return {int(lane): _position(cursor) for lane, cursor in found.items()}
+            return {int(lane): position_of(cursor) for lane, cursor in found.items()}
         numbers = list(lanes)
         found = await answer(self._redis.hmget(self._cursors, numbers))
-        return {lane: _position(cursor) if cursor else self.start for lane, cursor in zip(numbers, found, strict=True)}
+        return {
+            lane: position_of(cursor) if cursor else self.start for lane, cursor in zip(numbers, found, strict=True)
+        }
 
     # --- tries and dead letters ---
 
@@ -216,8 +222,3 @@ class LaneGroup:
 
 def _rewound() -> StreamRewound:
     return StreamRewound("the end of the event stream is not there any more: a failover of Redis has lost it")
-
-
-def _position(data: bytes) -> Position:
-    milliseconds, _, counter = data.partition(b"-")
-    return int(milliseconds), int(counter)

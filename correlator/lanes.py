@@ -28,6 +28,12 @@ def show_position(position: Position) -> str:
     return f"{position[0]}-{position[1]}"
 
 
+def position_of(entry: bytes) -> Position:
+    """An entry id, as Redis gives it, as a position."""
+    milliseconds, _, counter = entry.partition(b"-")
+    return int(milliseconds), int(counter)
+
+
 def just_before(position: Position) -> Position:
     """The greatest position that is smaller, whether or not anything stands there."""
     milliseconds, counter = position

@@ -178,8 +178,7 @@ class Subscription:
         lanes = await group.made()
         if lanes is None:
             return None
-        cursors = await group.cursors(range(lanes))
-        oldest = await group.oldest_after(min(cursors.values()))
+        oldest = await group.oldest_to_do(lanes)
         if oldest is None:
             return Lag(0.0, None, partition)
         return Lag(max(0.0, self._clock() - oldest[0] / 1000), show_position(oldest), partition)

@@ -23,6 +23,8 @@ from schemas.events import EVENT_TYPES, Event, Evidence, Link, Linked, Parsed, U
 from schemas.ids import Scope
 
 Outcome = Literal["published", "duplicate", "dead", "quarantined", "waiting"]
+#: How a person may write a moment (see `read_time`).
+TIME_FORMS: Final = "2026-11-21, 2026-11-21T12:00, 2h, 7d, today, yesterday; UTC without a zone"
 OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 #: The form of a conversation's key, or of an account's as a whole.

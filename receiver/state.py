@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from correlator.lane_group import last_id
+from correlator.following import last_id
 from correlator.lease import Lease, leased
 from correlator.scripts import answer
 from receiver.namespace import IMPORTING

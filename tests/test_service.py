@@ -450,36 +450,36 @@ def _names(folder: Path) -> list[str]:
 
 #: How an event looks to a person: time, provider, type, key, conversation, who, what.
 EVENT_LINE = re.compile(
-    r"^(?P<time>\d\d:\d\d:\d\d)  (?P<provider>telnyx|sendblue|sinch|whatsapp) +(?P<type>[a-z.]+) +"
-    r"(?P<key>cv_[a-z2-7]{9})… (?P<kind>direct|group/\d) +(?P<rest>\S.*)$",
+    r"^(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)  (?P<provider>telnyx|sendblue|sinch|whatsapp) +"
+    r"(?P<type>[a-z.]+) +(?P<key>cv_[a-z2-7]{26})  (?P<kind>direct|group/\d) +(?P<rest>\S.*)$",
     re.MULTILINE,
 )
 #: Who and what, in the order of each provider's sample conversation.
 SAID = {
     "telnyx": [
-        ("message.received", "+15555550111     “Lunch on Friday?”"),
-        ("message.received", "+15555550122     “Friday works, noon?”"),
-        ("message.status", "+15555550111     delivered"),
-        ("message.status", "+15555550122     unknown"),
+        ("message.received", "+15555550111  “Lunch on Friday?”"),
+        ("message.received", "+15555550122  “Friday works, noon?”"),
+        ("message.status", "+15555550111  delivered"),
+        ("message.status", "+15555550122  unknown"),
     ],
     "sendblue": [
-        ("conversation.settings", "changed; subject “Climbing”"),  # Sendblue tells a group's name in passing only
-        ("message.received", "+15555550111     “Who has the long rope?”"),
-        ("message.received", "+15555550133     “I do, bringing it on Saturday”"),
-        ("message.reaction", "+15555550111     reacted ❤️ “I do, bringing it on Saturday”"),
-        ("message.status", "everybody        delivered"),
+        ("conversation.settings", "its name is “Climbing”"),  # Sendblue tells a group's name in passing only
+        ("message.received", "+15555550111  “Who has the long rope?”"),
+        ("message.received", "+15555550133  “I do, bringing it on Saturday”"),
+        ("message.reaction", "+15555550111  reacted ❤️ “I do, bringing it on Saturday”"),
+        ("message.status", "everybody     delivered"),
     ],
     "sinch": [
-        ("message.status", "+15555550111     delivered"),
-        ("message.status", "+15555550122     failed (27)"),
-        ("message.received", "+15555550111     “Thanks, got it”"),
+        ("message.status", "+15555550111  delivered"),
+        ("message.status", "+15555550122  failed (27)"),
+        ("message.received", "+15555550111  “Thanks, got it”"),
     ],
     "whatsapp": [
-        ("conversation.members", "+15555550122 joined"),
-        ("message.received", "+15555550111     “Welcome, Ben! 👋”"),
-        ("message.received", "+15555550122     “Hi all”"),
-        ("message.status", "+15555550111     read"),
-        ("message.status", "+15555550122     read"),
+        ("conversation.members", "+15555550122 joined; now 1 person (invite link)"),
+        ("message.received", "+15555550111  “Welcome, Ben! 👋”"),
+        ("message.received", "+15555550122  “Hi all”"),
+        ("message.status", "+15555550111  read"),
+        ("message.status", "+15555550122  read"),
     ],
 }
 #: How many conversations each provider's sample has: its group, or at Sinch the two people.

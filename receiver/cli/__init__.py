@@ -20,6 +20,7 @@ from receiver.cli.replaying import replay
 from receiver.cli.serving import serve, try_out
 from receiver.cli.spooling import commands as spool_commands
 from receiver.cli.state import commands as state_commands
+from receiver.cli.subscribers import commands as subscriber_commands
 from receiver.cli.terminal import err
 from receiver.cli.verifying import verify
 from schemas.errors import ConfigError, PartylineError
@@ -55,6 +56,7 @@ app.command()(verify)
 app.add_typer(quarantine_commands, name="quarantine")
 app.add_typer(dead_commands, name="dead")
 app.add_typer(spool_commands, name="spool")
+app.add_typer(subscriber_commands, name="subscribers")
 app.add_typer(state_commands, name="state")
 app.command()(forget)
 

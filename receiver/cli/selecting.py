@@ -11,14 +11,13 @@ import typer
 
 from correlator.lookup import Lookup
 from receiver.cli.reaching import directory_of
-from receiver.selection import OUTCOMES, Asked, ScopeOf, Selection, read_selection
+from receiver.selection import OUTCOMES, TIME_FORMS, Asked, ScopeOf, Selection, read_selection
 from receiver.settings import Settings
 from schemas.callback import Capture
 from schemas.ids import ConversationKey, Scope
 from schemas.keyspace import Keyspace
 
 _Result = TypeVar("_Result")
-_TIME = "2026-11-21, 2026-11-21T12:00, 2h, 7d, today, yesterday; UTC without a zone"
 
 
 def _options(
@@ -27,7 +26,7 @@ def _options(
         list[str] | None, typer.Option(help="Only of this provider; may be repeated, as may all.")
     ] = None,
     account: Annotated[list[str] | None, typer.Option(help="Only of this account.")] = None,
-    since: Annotated[str | None, typer.Option(help=f"Only from then on: {_TIME}.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"Only from then on: {TIME_FORMS}.")] = None,
     until: Annotated[str | None, typer.Option(help="Only until then; a day as a whole.")] = None,
     outcome: Annotated[list[str] | None, typer.Option(help=f"Only what became {', '.join(OUTCOMES)}.")] = None,
     type_: Annotated[list[str] | None, typer.Option("--type", help="Only with an event of this type.")] = None,

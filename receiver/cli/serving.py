@@ -17,7 +17,7 @@ from correlator.hints import following
 from correlator.redis_client import connect
 from receiver import log, tryout
 from receiver.cli.posting import post_sample
-from receiver.cli.terminal import LEVELS, ConfigOption, config_path, err, out, print_event
+from receiver.cli.terminal import LEVELS, ConfigOption, EventPrinter, config_path, err, out
 from receiver.process import stop_signal
 from receiver.settings import Account, Settings, explain, load
 from receiver.supervisor import Service, serving
@@ -112,12 +112,12 @@ async def _post_samples(client: httpx.AsyncClient, accounts: list[Account], fold
 
 async def _print_until_quiet(envelopes: AsyncIterator[bytes], posting: "asyncio.Future[None]") -> None:
     """Print events until all samples are posted and nothing has come for a moment."""
-    printed = 0
+    printed, printer = 0, EventPrinter()
 
     async def show() -> None:
         nonlocal printed
         async for envelope in envelopes:
-            print_event(envelope)
+            printer.show(envelope)
             printed += 1
 
     showing = asyncio.ensure_future(show())
