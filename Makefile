@@ -21,7 +21,7 @@ run: install ## start the receiver (without a partyline.toml: try it out)
 	@if [ -f partyline.toml ] || [ -n "$$PARTYLINE_CONFIG" ]; then exec $(BIN)/partyline serve; else exec $(BIN)/partyline try; fi
 
 test: install ## run the whole test suite against a real Redis it starts itself
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-deep: install ## thousands of random histories, a thousand new groups under zombies, consumers killed, a million callbacks
 	PARTYLINE_HYPOTHESIS=deep PARTYLINE_HISTORIES=5000 PARTYLINE_FIRST_GROUPS=1000 $(BIN)/python -m pytest -q --timeout=3600 \

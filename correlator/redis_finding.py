@@ -92,8 +92,10 @@ class FindingPool(SentinelConnectionPool):
 
     async def aclose(self) -> None:
         """Close them, and those to whom we ask."""
-        await super().aclose()
-        await self.sentinel_manager.aclose()
+        try:
+            await super().aclose()
+        finally:
+            await self.sentinel_manager.aclose()
 
 
 class _Noticing:

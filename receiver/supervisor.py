@@ -21,6 +21,7 @@ from prometheus_client import multiprocess
 
 from correlator.redis_client import connect
 from receiver.acceptance import accept
+from receiver.activation import handed_over, inherited
 from receiver.durability import too_few_replicas
 from receiver.embedded import EmbeddedRedis
 from receiver.process import die_with_parent
@@ -175,16 +176,20 @@ def _private(log_file: Path) -> IO[bytes]:
 
 def _listen(settings: Settings, stack: contextlib.ExitStack) -> list[socket.socket]:
     server = settings.server
-    ports = [server.port] if server.admin_port in (None, server.port) else [server.port, server.admin_port]
-    sockets = []
-    for port in ports:
-        try:
-            family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-            listener = socket.create_server((server.host, port or 0), family=family, backlog=2048)
-        except OSError as error:
-            raise ConfigError([f"server.port: cannot listen on {server.host}:{port}: {error.strerror}"]) from None
-        sockets.append(stack.enter_context(listener))
-    return sockets
+    ports = {"server.port": server.port}
+    if server.admin_port not in (None, server.port):
+        ports["server.admin_port"] = server.admin_port
+    count = handed_over(os.environ, os.getpid())
+    sockets = inherited(count, ports) if count else [_bound(server.host, *port) for port in ports.items()]
+    return [stack.enter_context(each) for each in sockets]
+
+
+def _bound(host: str, setting: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError([f"{setting}: cannot listen on {host}:{port}: {error.strerror}"]) from None
 
 
 def _embedded(settings: Settings, stack: contextlib.ExitStack) -> EmbeddedRedis | None:

@@ -38,6 +38,13 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of the test's own whose path is short enough for a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
 def namespace() -> str:
     """A namespace that no other test uses."""
     return f"t-{token_hex(6)}"

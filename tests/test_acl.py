@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,6 @@ def _password(user: str) -> str:
 def url_of(server: Server, user: str) -> str:
     """How that user reaches the server."""
     return f"redis://{user}:{_password(user)}@127.0.0.1:{server.port}"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the test's own whose path is short."""
-    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
-        yield Path(name)
 
 
 @pytest.fixture

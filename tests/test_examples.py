@@ -6,8 +6,7 @@ import shutil
 import signal
 import sqlite3
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,13 +26,6 @@ GROUP = "inbox"
 ANN, BOB, CAT, DAN = "+15555550111", "+15555550112", "+15555550113", "+15555550114"
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that is not deep, for sockets and files of processes."""
-    with tempfile.TemporaryDirectory(prefix="partyline-ex-") as name:
-        yield Path(name)
 
 
 @pytest.fixture

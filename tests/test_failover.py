@@ -4,9 +4,8 @@ Real servers are killed; the subscribers' code does nothing about it.
 """
 
 import asyncio
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -189,13 +188,6 @@ async def test_hints_come_from_wherever_the_master_is(
 
 
 # --- the whole program ---
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the test's own whose path is short."""
-    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
-        yield Path(name)
 
 
 @pytest.mark.slow

@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +22,6 @@ GROUPS = int(os.environ.get("PARTYLINE_FIRST_GROUPS", "40"))
 AT_ONCE = 64
 #: After so many groups the pipeline at work is frozen past its lease, and woken up when the other one works.
 ROUND = 20
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Where the processes live."""
-    with tempfile.TemporaryDirectory(prefix="partyline-first-") as name:
-        yield Path(name)
 
 
 def callback(group: int, number: int) -> bytes:

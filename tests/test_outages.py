@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -43,13 +42,6 @@ from tests.traffic import BOB, CAT, facts, keep_sending, telnyx, without_gap_or_
 
 NAME = "outage"
 DEADLINE = "400ms"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the test's own whose path is short enough for a unix socket."""
-    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
-        yield Path(name)
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 import asyncio
 import json
 import signal
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,13 +28,6 @@ from tests.traffic import without_gap_or_repeat
 #: By CRC-32 of the names of the accounts, of three partitions.
 PARTITION = {"telnyx": 1, "sendblue": 2, "sinch": 0, "whatsapp": 2}
 SECONDS = 30
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the test's own whose path is short enough for a unix socket."""
-    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
-        yield Path(name)
 
 
 @asynccontextmanager

@@ -5,9 +5,8 @@ import contextlib
 import os
 import re
 import signal
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -67,14 +66,6 @@ from tests.traffic import (
     telnyx,
     without_gap_or_repeat,
 )
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the test's own whose path is short enough for a unix socket."""
-    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
-        yield Path(name)
-
 
 # --- 1. what was answered 200 ---
 
@@ -354,7 +345,7 @@ def test_a_file_that_is_not_as_it_should_be_is_told_in_one_line(
     ("redis", "said"),
     [
         ({"url": "redis+sentinel://redis.example"}, "redis.url: lacks the sentinels' name for the master"),
-        ({"partitions": 2}, "redis.partitions: this version works with one partition; leave it out"),
+        ({"partitions": 0}, "redis.partitions: is out of range; give a whole number of 1 or more"),
     ],
 )
 def test_check_refuses_what_serve_would_refuse(folder: Path, namespace: str, redis: dict[str, Any], said: str) -> None:

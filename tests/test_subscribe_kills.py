@@ -4,9 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -30,13 +29,6 @@ EVENTS = int(os.environ.get("PARTYLINE_KILL_EVENTS", "4000"))
 CONVERSATIONS = 300
 CONSUMERS = 3
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Where the processes live."""
-    with tempfile.TemporaryDirectory(prefix="partyline-kill-") as name:
-        yield Path(name)
 
 
 def consumer(stack: ExitStack, folder: Path, name: str, told: Told) -> Process:

@@ -8,9 +8,8 @@ import re
 import signal
 import struct
 import subprocess
-import tempfile
 import termios
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -39,13 +38,6 @@ from tests.processes import (
 )
 
 ANN, BOB, CAM = "+15555550111", "+15555550122", "+15555550133"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the test's own whose path is short enough for a unix socket."""
-    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
-        yield Path(name)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from rich.markup import escape
 from correlator.hints import following
 from correlator.redis_client import connect
 from receiver import log, tryout
+from receiver.activation import tell_manager
 from receiver.cli.posting import post_sample
 from receiver.cli.terminal import LEVELS, ConfigOption, EventPrinter, config_path, err, out
 from receiver.process import stop_signal
@@ -66,8 +67,18 @@ async def _serve(settings: Settings, path: Path) -> None:
     stopped = stop_signal()
     async with serving(settings, path) as service:
         err.print(f"partyline listens on {service.url} ({len(settings.accounts)} account(s)); Ctrl-C stops it")
+        telling = asyncio.ensure_future(_tell_when_ready(service))
         await stopped.wait()
+        telling.cancel()
+        tell_manager(os.environ, "STOPPING=1")
         err.print("stopping: finishing what is under way …")
+
+
+async def _tell_when_ready(service: Service) -> None:
+    """Let a service manager wait until callbacks are taken, as systemd's `Type=notify` does."""
+    async with httpx.AsyncClient(base_url=service.url) as client:
+        await _wait_until_ready(client)
+    tell_manager(os.environ, "READY=1")
 
 
 async def _try(settings: Settings, path: Path, folder: Path) -> None:
