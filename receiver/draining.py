@@ -115,12 +115,14 @@ class Drain:
         if found:  # what is in the log may still lack the replicas that redis.wait_replicas asks for
             await self._captures.append([])
         sequences = [doubt.captures[capture] for capture in found]
-        await self._off_loop(lambda: self._outlet.begin(sequences, position))
+        await self._off_loop(lambda: self._outlet.begin(sequences, position, doubt.last))
         self._count(len(found), "recognised")
 
     async def _move_some(self) -> None:
         rows = await self._off_loop(lambda: self._outlet.first(_BATCH, _BATCH_BYTES))
-        if rows:
+        if any(row.tried for row in rows):  # they came while others were looked for
+            await self._settle_doubts()
+        elif rows:
             position = await self._append(rows, self._deadline_seconds)
             await self._off_loop(lambda: self._outlet.done(rows[-1].sequence, position))
             self._count(len(rows), "appended")
@@ -131,6 +133,8 @@ class Drain:
         if rows is None:
             return False
         try:
+            if any(row.tried for row in rows):  # to be settled without anybody waiting for it
+                return False
             if rows:  # others wait meanwhile, so for no longer than leaves them in time for their senders
                 await self._append(rows, self._deadline_seconds / 2)
             await self._off_loop(self._outlet.finish)

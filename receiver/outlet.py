@@ -33,6 +33,8 @@ class Row(NamedTuple):
     account: bytes
     #: The values of its entry in the capture log.
     values: list[bytes]
+    #: A write of it was begun, and it was not looked for in the log yet.
+    tried: bool
 
 
 class Doubt(NamedTuple):
@@ -41,6 +43,8 @@ class Doubt(NamedTuple):
     captures: dict[bytes, int]
     #: They stand after the smallest of these positions of the log.
     after: frozenset[str]
+    #: The last sequence that was in the spool.
+    last: int
 
 
 class Outlet:
@@ -75,8 +79,12 @@ class Outlet:
 
     def doubt(self, batch: int) -> Doubt:
         """What must be looked for in the log before anything is written; `batch` as `first` is asked for."""
-        [(draining,)] = self._file.rows("SELECT draining FROM fill")
-        tried = self._file.rows("SELECT sequence, capture, after, received_at FROM waiting WHERE tried = 1")
+        [(draining, last)] = self._file.rows(
+            "SELECT draining, (SELECT coalesce(max(sequence), 0) FROM waiting) FROM fill"
+        )
+        tried = self._file.rows(
+            "SELECT sequence, capture, after, received_at FROM waiting WHERE tried = 1 AND sequence <= ?", last
+        )
         first = self._file.rows("SELECT sequence, capture FROM waiting ORDER BY sequence LIMIT ?", batch)
         captures: dict[bytes, int] = {}
         places: set[str] = set()
@@ -86,14 +94,17 @@ class Outlet:
         if draining:
             captures |= {capture: sequence for sequence, capture in msgspec.convert(first, list[tuple[int, bytes]])}
             places.add(str(draining))
-        return Doubt(captures, frozenset(places))
+        return Doubt(captures, frozenset(places), last)
 
-    def begin(self, found: Iterable[int], position: str) -> None:
-        """Doubts are settled: those in the log are let go, the others are not there. `position`: where the log is."""
+    def begin(self, found: Iterable[int], position: str, last: int) -> None:
+        """Doubts are settled up to a sequence: those found in the log are let go, the others are not there.
+
+        `position`: where the log was before it was searched.
+        """
         with self._file.transaction() as connection:
             for sequence in found:
                 self._remove(connection, "sequence = ?", sequence)
-            connection.execute("UPDATE waiting SET tried = 0 WHERE tried = 1")
+            connection.execute("UPDATE waiting SET tried = 0 WHERE tried = 1 AND sequence <= ?", (last,))
             connection.execute("UPDATE fill SET draining = ?", (position,))
 
     def first(self, count: int, size: int) -> list[Row]:
@@ -105,10 +116,13 @@ class Outlet:
             if left <= 0:
                 break
         found = self._file.rows(
-            "SELECT sequence, capture, account, entry FROM waiting WHERE sequence <= ? ORDER BY sequence", last
+            "SELECT sequence, capture, account, entry, tried FROM waiting WHERE sequence <= ? ORDER BY sequence", last
         )
-        rows = msgspec.convert(found, list[tuple[int, bytes, bytes, bytes]])
-        return [Row(sequence, capture, account, _values(capture, entry)) for sequence, capture, account, entry in rows]
+        rows = msgspec.convert(found, list[tuple[int, bytes, bytes, bytes, int]])
+        return [
+            Row(sequence, capture, account, _values(capture, account, entry), bool(tried))
+            for sequence, capture, account, entry, tried in rows
+        ]
 
     def done(self, last: int, position: str) -> None:
         """The log has all up to a sequence; they go. `position`: where the log is now."""
@@ -179,9 +193,10 @@ class Outlet:
         connection.execute(f"DELETE FROM waiting WHERE {which}", (sequence,))  # noqa: S608 - our own words
 
 
-def _values(capture: bytes, entry: bytes) -> list[bytes]:
+def _values(capture: bytes, account: bytes, entry: bytes) -> list[bytes]:
     """The values of a row; one whose bytes are damaged goes into the log as it is, and becomes a dead letter there."""
     try:
         return decode_spooled(entry)
     except ParseError:
-        return [capture if name == b"id" else entry if name == b"body" else b"" for name in CAPTURE_FIELDS]
+        known = {b"id": capture, b"account": account, b"body": entry}
+        return [known.get(name, b"") for name in CAPTURE_FIELDS]

@@ -74,11 +74,11 @@ class Writer:
         try:
             await self._keeping.append(batch.captures, left)
         except Exception as error:
-            if not isinstance(error, StoreError):
-                log.exception("a flush failed in a way nobody foresaw")
             for durable in batch.durable:  # whatever happened, no request waits for ever
                 if not durable.done():
                     durable.set_exception(StoreError(str(error)))
+            if not isinstance(error, StoreError):
+                log.exception("a flush failed in a way nobody foresaw")
         else:
             for durable in batch.durable:
                 if not durable.done():  # its request may have been cancelled

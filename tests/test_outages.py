@@ -21,6 +21,7 @@ from schemas.callback import AccountFacts, Callback
 from schemas.ids import CaptureId
 from schemas.keyspace import Keyspace
 from schemas.wire import encode_capture, encode_facts
+from tests.library import BEARER, TOKENS, providing
 from tests.processes import (
     PROGRAM,
     Process,
@@ -37,7 +38,7 @@ from tests.processes import (
     until,
     write_config,
 )
-from tests.service import captures, document, events, work_off
+from tests.service import captures, document, events, path, proof, running_app, work_off
 from tests.traffic import BOB, CAT, facts, keep_sending, telnyx, without_gap_or_repeat
 
 NAME = "outage"
@@ -262,6 +263,9 @@ async def test_a_redis_that_turns_out_to_be_wrong_gets_nothing(folder: Path) -> 
         before = (await post(client, "1-0")).status_code
         with EmbeddedRedis(folder / "r", fsync="everysec") as server:
             await process.says("the server syncs less often")
+            async with asyncio.timeout(10):  # the pipeline may say so first
+                while "appendfsync" not in (await components(client))[1]["redis"]["detail"]:  # noqa: ASYNC110 - HTTP tells it
+                    await asyncio.sleep(0.05)
             after = (await post(client, "1-1")).status_code
             status, said = await components(client)
             async with space_at(server.url, NAME) as space:
@@ -314,6 +318,28 @@ def test_checking_a_spool_makes_none(folder: Path, namespace: str) -> None:
 
     assert ended.returncode == 0
     assert not (folder / ".partyline").exists()
+
+
+async def test_a_registered_send_is_spooled_as_well(folder: Path) -> None:
+    """It is answered with its conversations while Redis hangs, and stands in the log behind what came before it."""
+    sections = {"server": {"api_tokens": list(TOKENS)}, "spool": {"dir": str(folder / "s")}}
+    send = {"id": "m1", "to": [BOB]}
+    with EmbeddedRedis(folder / "r") as server:
+        configuration = document(NAME, redis=redis_at(server), **sections)
+        async with running_app(configuration, server.url, providers=providing()) as client:
+            client.headers.update(BEARER)
+            before = await client.post("/v1/outbound/telnyx/main-telnyx", json=send)
+            with frozen(server):
+                body = telnyx("1-0")
+                callback = await client.post(path("telnyx"), content=body, headers=proof("telnyx", body))
+                meanwhile = await client.post("/v1/outbound/telnyx/main-telnyx", json=send)
+            await drained(client)
+        async with space_at(server.url, NAME) as space:
+            kinds = [fields[b"kind"] for fields in await captures(space.redis, space.keys)]
+
+    assert [before.status_code, callback.status_code, meanwhile.status_code] == [200, 200, 200]
+    assert meanwhile.json()["conversations"] == before.json()["conversations"]
+    assert kinds == [b"outbound", b"callback", b"outbound"]
 
 
 # --- an id that stands twice ---

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -263,7 +263,7 @@ def test_a_write_that_was_begun_is_in_doubt_from_where_the_log_was(spool: Spool,
 def test_after_an_unfinished_drain_the_first_batch_is_in_doubt(spool: Spool, outlet: Outlet) -> None:
     """The process may have died between the log and the spool; a finished drain leaves no doubt."""
     put(spool, 1, 2, 3)
-    outlet.begin([], "7-0")
+    outlet.begin([], "7-0", 3)
     unfinished = outlet.doubt(2)
     outlet.done(1, "8-0")
     later = outlet.doubt(2)
@@ -493,7 +493,7 @@ async def test_a_drain_that_died_after_the_log_had_it_is_gone_on_with(server: Em
         await log.append([entry(0)])
         spool, outlet = Spool(settings(tmp_path)), Outlet(file_of(settings(tmp_path)))
         put(spool, 1, 2, 3)
-        outlet.begin([], await log.last())
+        outlet.begin([], await log.last(), 3)
         await log.append([row.values for row in outlet.first(2, 2**20)])  # and here it died
         outlet.close()
         spool.close()
@@ -520,6 +520,39 @@ async def test_a_write_that_comes_after_it_was_looked_for_is_refused(server: Emb
 
     assert found == list(range(6))
     assert len(fences) == 1
+
+
+class Overtaken(CaptureLog):
+    """A log in which a write that was given up turns up, and is spooled, while others are looked for."""
+
+    spool: Spool
+
+    async def find(self, captures: Collection[bytes], after: Collection[str]) -> set[bytes]:
+        """As CaptureLog.find, the first time with what happens meanwhile."""
+        if not await self.length():
+            await self.append([entry(9)])
+            put(self.spool, 9, tried_after="0-0")
+        return await super().find(captures, after)
+
+
+async def test_a_write_that_is_spooled_while_others_are_looked_for_is_looked_for_too(
+    server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    """Its doubt is not taken for settled with theirs."""
+    configured = settings(tmp_path)
+    async with client_of(server) as redis:
+        log, spool = Overtaken(redis, KEYS), Spool(configured)
+        log.spool = spool
+        put(spool, 1, tried_after="0-0")
+        put(spool, 2)
+        drain = Drain(file_of(configured), log, Gate(log.answers, accepted=True), DEADLINE_SECONDS)
+        emptied = await drain.empty()
+        await drain.close()
+        spool.close()
+        found = await logged(redis, KEYS)
+
+    assert emptied
+    assert found == [9, 1, 2]
 
 
 async def test_a_damaged_row_holds_nobody_up(server: EmbeddedRedis, tmp_path: Path) -> None:
