@@ -23,6 +23,8 @@ from receiver.answers import (
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
+#: How long a connection without a request stays open when the process ends: one may be on its way.
+LINGER_SECONDS = 1.0
 
 #: What asks for another protocol, hop by hop; all of ours is HTTP/1.1, so we go on without (RFC 9110, 7.8).
 _UPGRADE = frozenset({b"upgrade", b"connection", b"http2-settings"})
@@ -36,6 +38,8 @@ class HttpProtocol(HttpToolsProtocol):
     _advanced = False  # a head or a body ended in what was just read
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    #: The process ends: what still comes is answered, and nothing after it.
+    _leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn itself
         """Begin: the first head has to come in time."""
@@ -68,6 +72,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            if self._leaving:
+                self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """What comes now is the next request's."""
@@ -75,6 +81,24 @@ class HttpProtocol(HttpToolsProtocol):
         self._advanced = True
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """The process is told to end. Whoever was let in is answered: its request may have been sent already."""
+        self._leaving = True
+        if self._is_idle:
+            self.loop.call_later(LINGER_SECONDS, self._leave_if_idle)
+        else:
+            super().shutdown()
+
+    @property
+    def _is_idle(self) -> bool:
+        under_way: RequestResponseCycle | None = self.cycle
+        return under_way is None or under_way.response_complete
+
+    def _leave_if_idle(self) -> None:
+        # Part of a head is waited for, as always: it has to come in time.
+        if self._is_idle and not self._head_bytes:
+            self.transport.close()
 
     def _watch_head(self, size: int) -> None:
         """Part of a head came, or something between two requests."""
@@ -85,8 +109,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def _head_is_late(self) -> None:
-        before: RequestResponseCycle | None = self.cycle
-        if before is not None and not before.response_complete:  # its answer goes first
+        if not self._is_idle:  # the answer to the one before goes first
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
         elif self._head_bytes:
             self._refuse(HEAD_TOO_SLOW, f"the head of the request took longer than {HEAD_SECONDS:g} s")

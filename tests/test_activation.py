@@ -1,9 +1,12 @@
 """Sockets of a service manager: taken over, kept open through a restart; and it is told when callbacks are taken."""
 
 import asyncio
+import signal
 import socket
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import httpx
@@ -11,7 +14,9 @@ import pytest
 
 from receiver.activation import handed_over, inherited, tell_manager
 from schemas.errors import ConfigError
-from tests.processes import PROGRAM, started, write_config
+from tests.processes import PROGRAM, Process, client_of, ready, space_at, started, until, write_config
+from tests.service import path, proof
+from tests.traffic import BOB, CAT, facts, telnyx, without_gap_or_repeat
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ async def test_a_restart_under_a_manager_refuses_no_connection(folder: Path, red
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             with started(_handing(listener.fileno()), folder, "first", told, [listener.fileno()]) as first:
                 states = [await _next(manager)]
-                first.signal(15)
+                first.signal(signal.SIGTERM)
                 states.append(await _next(manager))
                 await first.status()
             waiting = asyncio.create_task(client.get("/healthz"))
@@ -94,3 +99,57 @@ async def test_a_socket_that_no_setting_names_is_refused(folder: Path, redis_url
 
 async def _next(manager: socket.socket) -> bytes:
     return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(manager, 100), 20)
+
+
+@pytest.mark.slow
+async def test_a_rolling_restart_fails_no_request_and_loses_and_repeats_nothing(
+    folder: Path, redis_url: str, namespace: str
+) -> None:
+    """Two receivers at one socket are restarted in turn under load: every request is answered 200, each fact is once.
+
+    Each request has a connection of its own: on one that is kept alive, a request may always cross its end.
+    """
+    answered: list[str] = []
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
+        port = listener.getsockname()[1]
+        write_config(folder, namespace, redis={"url": redis_url}, server={"port": port})
+
+        def start(name: str) -> Process:
+            command = _handing(listener.fileno())
+            return stack.enter_context(started(command, folder, name, {"LISTEN_FDS": "1"}, [listener.fileno()]))
+
+        running = [start("a-0"), start("b-0")]
+        async with client_of(f"http://127.0.0.1:{port}") as client, space_at(redis_url, namespace) as space:
+            await ready(client, running[0])
+            senders = [asyncio.create_task(_send(client, f"{one}", answered)) for one in range(4)]
+            for turn in range(1, 3):
+                for place, name in enumerate("ab"):
+                    enough = len(answered) + 50
+                    await until(lambda: len(answered) > enough, "callbacks are answered")  # noqa: B023 - read at once
+                    running[place].signal(signal.SIGTERM)
+                    assert await running[place].status() == 0
+                    running[place] = start(f"{name}-{turn}")
+                    await running[place].says("listens on")
+            for sender in senders:
+                sender.cancel()
+            ended = await asyncio.gather(*senders, return_exceptions=True)
+            await space.worked_off()
+            events = await space.events()
+
+    found = facts(events)
+
+    assert [error for error in ended if not isinstance(error, asyncio.CancelledError)] == []
+    assert {name: found[name] for name in answered} == dict.fromkeys(answered, 1)
+    assert set(found.values()) == {1}
+    assert without_gap_or_repeat(events)
+
+
+async def _send(client: httpx.AsyncClient, tag: str, answered: list[str]) -> None:
+    """Post one new fact after the other, each by a connection of its own. Whatever is not a 200 ends it."""
+    for number in count():
+        body = telnyx(f"{tag}-{number}", others=(BOB, CAT))
+        headers = [(b"connection", b"close"), *proof("telnyx", body, now=datetime.now(UTC))]
+        response = await client.post(path("telnyx"), content=body, headers=headers)
+        assert response.status_code == 200, response.text
+        answered.append(f"{tag}-{number}")
