@@ -21,6 +21,7 @@ from receiver.authentication import ReplayMalformed
 from receiver.links import KindsDiffer, Linking, PartitionsDiffer, SameTwice, UnknownLinked
 from receiver.queries import Parameters, UnknownConversation, UnreadableAddress
 from receiver.resources import Alive, Conversation, Found, Handshake, Linked, NotReady, Ready, Received, Registration
+from receiver.sources import SourceRefused
 from schemas.errors import (
     AuthenticationError,
     BodyTooLarge,
@@ -102,7 +103,7 @@ def _callbacks(path: str, suffix: str) -> list[Operation]:
                 *_BODY,
                 *_UNAUTHENTIC,
                 *_DEFERRED,
-                *_refusals(UnknownAccount, ReplayMalformed),
+                *_refusals(UnknownAccount, SourceRefused, ReplayMalformed),
             ),
         ),
         Operation(
@@ -116,7 +117,7 @@ def _callbacks(path: str, suffix: str) -> list[Operation]:
                 *_EVERYWHERE,
                 METHOD_NOT_ALLOWED,
                 UNFORESEEN,
-                *_refusals(UnknownAccount, HandshakeRefused),
+                *_refusals(UnknownAccount, SourceRefused, HandshakeRefused),
             ),
         ),
     ]

@@ -1,7 +1,7 @@
 """The webhook route: receive, authenticate, capture, answer. Plain ASGI, since it is the hot path.
 
-In this order, and none of them earlier: the account from the path, the body within its limits, the proof over the
-raw bytes, the write, the 200. Nothing is parsed here at all.
+In this order, and none of them earlier: the account from the path, whether it comes from where that account's come
+from, the body within its limits, the proof over the raw bytes, the write, the 200. Nothing is parsed here at all.
 """
 
 import time
@@ -28,6 +28,7 @@ from receiver.partitions import CaptureLogs
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Account
+from receiver.sources import check_source
 from receiver.veil import Veil
 from receiver.writer import Writer
 from schemas.callback import Arrival
@@ -134,12 +135,14 @@ class Webhooks:
         self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
     ) -> tuple[str, CaptureId | None]:
         """The outcome in a word, and the capture's id where there is one."""
-        if scope["method"] == "GET" and endpoint.provider.handshake_setting:
-            return await self._handshake(endpoint, scope, send), None
-        if scope["method"] != "POST":
+        shaking = scope["method"] == "GET" and endpoint.provider.handshake_setting
+        if scope["method"] != "POST" and not shaking:
             allowed = b"GET, POST" if endpoint.provider.handshake_setting else b"POST"
             await answer_problem(send, *METHOD_NOT_ALLOWED, f"use {allowed.decode()}", (b"allow", allowed))
             return METHOD_NOT_ALLOWED.reason, None
+        check_source(scope.get("client"), endpoint.account)
+        if shaking:
+            return await self._handshake(endpoint, scope, send), None
         with self._reception.admit(scope) as body:
             arrival = arrival_of(endpoint, scope, await body.read(receive))
             return await self._judge(endpoint, arrival, send)

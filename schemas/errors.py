@@ -9,7 +9,8 @@
     │   ├── BodyTooSlow         408
     │   ├── UnknownAccount      404
     │   ├── HandshakeRefused    403
-    │   ├── UnknownConversation 404   these seven in `receiver`: what `/v1` and the command line are asked
+    │   ├── SourceRefused       403   these eight in `receiver`: where requests come from; what `/v1` and the command
+    │   ├── UnknownConversation 404   line are asked
     │   ├── UnreadableAddress   422
     │   ├── UnknownLinked       422
     │   ├── KindsDiffer         422

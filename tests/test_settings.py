@@ -368,7 +368,8 @@ def test_all_mistakes_come_at_once() -> None:
         'accounts.b.provider: is none of sendblue, sinch, telnyx, whatsapp, did you mean "telnyx"?',
         (
             "accounts.b.colour: is not a setting (there are app_secrets, basic_auth, default_line, lines, "
-            "on_unauthentic, provider, public_keys, secrets, strict_groups, unsafe_no_auth, url_tokens, verify_tokens)"
+            "on_unauthentic, provider, public_keys, secrets, sources, strict_groups, unsafe_no_auth, url_tokens, "
+            "verify_tokens)"
         ),
         "accounts.b.secrets[0]: the environment variable GONE is not set or empty; set it, or remove the key",
     ]
@@ -401,14 +402,14 @@ def test_all_mistakes_come_at_once() -> None:
             {"provider": "telnyx", "public_keys": [PUBLIC_KEY], "default_line": "+15555550110"},
             (
                 "accounts.main.default_line: is a setting of sinch accounts, not of telnyx "
-                "(there are lines, on_unauthentic, provider, public_keys, strict_groups, unsafe_no_auth)"
+                "(there are lines, on_unauthentic, provider, public_keys, sources, strict_groups, unsafe_no_auth)"
             ),
         ),
         (
             {"provider": "whatsapp", "app_secrets": ["moss"], "secrets": ["fern"]},
             (
                 "accounts.main.secrets: is a setting of sendblue and sinch accounts, not of whatsapp "
-                "(there are app_secrets, lines, on_unauthentic, provider, unsafe_no_auth, verify_tokens)"
+                "(there are app_secrets, lines, on_unauthentic, provider, sources, unsafe_no_auth, verify_tokens)"
             ),
         ),
         (
@@ -442,6 +443,17 @@ def test_all_mistakes_come_at_once() -> None:
         (
             {"provider": "sinch", "secrets": ["moss"], "lines": ["env:LINE"]},
             "accounts.main.lines[0]: only secrets can be written env:NAME or file:PATH",
+        ),
+        (
+            {"provider": "sinch", "secrets": ["moss"], "sources": "203.0.113.0/24"},
+            "accounts.main.sources: is not a list; write sources = [ … ]",
+        ),
+        (
+            {"provider": "sinch", "secrets": ["moss"], "sources": ["203.0.113.0/24", "203.0.113.7/24"]},
+            (
+                'accounts.main.sources[1]: is not a network such as "10.0.0.0/8" (with no bit set after the prefix) '
+                "or a single address"
+            ),
         ),
     ],
 )
@@ -647,7 +659,8 @@ def test_an_override_of_another_providers_setting_is_a_mistake() -> None:
     assert found == [
         (
             "accounts.main.default_line (from PARTYLINE_ACCOUNTS__MAIN__DEFAULT_LINE): is a setting of sinch accounts, "
-            "not of telnyx (there are lines, on_unauthentic, provider, public_keys, strict_groups, unsafe_no_auth)"
+            "not of telnyx (there are lines, on_unauthentic, provider, public_keys, sources, strict_groups, "
+            "unsafe_no_auth)"
         )
     ]
 
@@ -790,6 +803,24 @@ def test_explain_notes_what_is_easily_overlooked() -> None:
         "accounts.s.default_line",
         "accounts.w.verify_tokens",
     ]
+
+
+def test_explain_says_where_callbacks_come_from() -> None:
+    """An account with `sources` says so, what decides it, and what Sinch makes of a refusal; others say nothing."""
+    networks = ["203.0.113.0/24", "2001:db8::7"]
+    document = {**sinch(sources=networks), "server": {"trusted_proxies": ["10.0.0.0/8"]}}
+    document["accounts"]["t"] = {"provider": "telnyx", "public_keys": [PUBLIC_KEY], "sources": networks}
+    document["accounts"]["anywhere"] = {"provider": "telnyx", "public_keys": [PUBLIC_KEY]}
+
+    said, unproxied = rows(read(document)), rows(read({"accounts": document["accounts"]}))
+
+    assert said["ok", "accounts.t.sources"] == (
+        "A request from anywhere but 203.0.113.0/24, 2001:db8::7/128 is answered 403, its body unread"
+    )
+    assert "never retries a 4xx" in said["warning", "accounts.main.sources"]
+    assert not {("note", "accounts.t.sources"), ("warning", "accounts.t.sources")} & said.keys()
+    assert "behind a proxy that is always the proxy" in unproxied["note", "accounts.t.sources"]
+    assert [path for _, path in said if path.startswith("accounts.anywhere.sources")] == []
 
 
 def test_explain_says_where_callbacks_arrive() -> None:

@@ -5,11 +5,12 @@
 
 from receiver.settings.explaining import Row, explain
 from receiver.settings.loading import load, parse
-from receiver.settings.values import Account, Correlation, Redis, Retention, Server, Settings, Spool
+from receiver.settings.values import Account, Correlation, Network, Redis, Retention, Server, Settings, Spool
 
 __all__ = [
     "Account",
     "Correlation",
+    "Network",
     "Redis",
     "Retention",
     "Row",

@@ -23,8 +23,11 @@ _NAME = re.compile("[a-z0-9-]{1,64}")
 _HANDLING = {
     "on_unauthentic": Setting("on_unauthentic", formats.word("reject", "defer", "quarantine")),
     "unsafe_no_auth": Setting("unsafe_no_auth", formats.flag),
+    "sources": Setting("sources", formats.network, many=True),
 }
-_SCALARS = frozenset({"provider", "default_line", "strict_groups", *_HANDLING})
+_SCALARS = frozenset(
+    {"provider", "default_line", "strict_groups", *(key for key, setting in _HANDLING.items() if not setting.many)}
+)
 #: Settings of one provider alone, because its callbacks alone leave that question open.
 _ONLY_OF = {"default_line": "sinch", "strict_groups": "telnyx"}
 

@@ -159,6 +159,7 @@ def _accounts(settings: Settings) -> Iterator[Row]:
         path = f"accounts.{account.name}"
         yield Row("ok", path, f"{account.provider} posts to {' and '.join(_urls(account))}")
         yield from _credentials(account, path)
+        yield from _sources(account, path, settings.server)
         yield from _lines(account, path)
         advise = _ADVICE.get(account.provider)
         if advise is not None:
@@ -187,6 +188,19 @@ def _live(path: str, values: tuple[Secret, ...]) -> Row:
     if len(values) == 1:
         return Row("ok", path, "1 is live")
     return Row("note", path, f"{len(values)} are live (rotation); remove the old ones when they are out of use")
+
+
+def _sources(account: Account, path: str, server: Server) -> Iterator[Row]:
+    if not account.sources:
+        return
+    networks = ", ".join(map(str, account.sources))
+    yield Row("ok", f"{path}.sources", f"A request from anywhere but {networks} is answered 403, its body unread")
+    if not server.trusted_proxies:
+        peer = (
+            "server.trusted_proxies is empty, so what counts is who opens the connection: "
+            "behind a proxy that is always the proxy"
+        )
+        yield Row("note", f"{path}.sources", peer)
 
 
 def _lines(account: Account, path: str) -> Iterator[Row]:
@@ -227,6 +241,9 @@ def _sinch(account: Account, path: str) -> Iterator[Row]:
             'consider "defer" or "quarantine"'
         )
         yield Row("warning", f"{path}.on_unauthentic", lost)
+    if account.sources:
+        missing = "Sinch never retries a 4xx: what comes from a network of theirs that is missing here is lost for good"
+        yield Row("warning", f"{path}.sources", missing)
 
 
 def _whatsapp(account: Account, path: str) -> Iterator[Row]:

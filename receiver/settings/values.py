@@ -113,6 +113,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     on_unauthentic: OnUnauthentic = "reject"
     #: Takes anything from anybody; only without credentials.
     unsafe_no_auth: bool = False
+    #: Networks that requests must come from; none: anywhere.
+    sources: tuple[Network, ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
