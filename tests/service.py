@@ -240,6 +240,22 @@ async def exchange(client: httpx.AsyncClient, request: bytes) -> Answer:
         return await read_answer(reader)
 
 
+async def pour(writer: asyncio.StreamWriter, total: int, *, chunked: bool = True) -> int:
+    """Send a body of `total` bytes, or as much of it as the other side takes; how much that was."""
+    size, sent = 64 * 1024, 0
+    piece = b"x" * size
+    if chunked:
+        piece = b"10000\r\n" + piece + b"\r\n"
+    try:
+        while sent < total:
+            writer.write(piece)
+            await writer.drain()
+            sent += size
+    except OSError:
+        pass  # refused: the answer says why
+    return sent
+
+
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """The next answer on a connection; a test that waits for one for long has failed."""
     async with asyncio.timeout(15):

@@ -24,6 +24,7 @@ from tests.service import (
     exchange,
     head,
     path,
+    pour,
     problem,
     proof,
     read_answer,
@@ -251,20 +252,6 @@ async def test_a_chunked_body_beyond_the_limit_is_413(
 def resident_bytes() -> int:
     """How much memory this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-async def pour(writer: asyncio.StreamWriter, total: int) -> int:
-    """Send a chunked body of `total` bytes, or as much of it as the other side takes; how much that was."""
-    size, sent = 64 * KIB, 0
-    piece = b"10000\r\n" + b"x" * size + b"\r\n"
-    try:
-        while sent < total:
-            writer.write(piece)
-            await writer.drain()
-            sent += size
-    except OSError:
-        pass  # refused: the answer says why
-    return sent
 
 
 @pytest.mark.parametrize("target", [path("telnyx"), "/webhooks/telnyx/nobody", "/nothing"])
