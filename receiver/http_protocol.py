@@ -1,7 +1,8 @@
-"""HTTP/1 as uvicorn speaks it with httptools, and what it leaves open: limits on the head of a request.
+"""HTTP/1 as uvicorn speaks it with httptools, and what it leaves open: limits on what no application reads.
 
 Before a request's head is complete no application is asked, so nothing else can refuse what is endless, endlessly slow
-or no HTTP at all. All of it is answered with a problem, as any other mistake is.
+or no HTTP at all. All of it is answered with a problem, as any other mistake is. Nor does one read on once it has
+answered, so a body that was refused unread has to end in time, or its connection does.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 #: How long a connection without a request stays open when the process ends: one may be on its way.
 LINGER_SECONDS = 1.0
+#: How long the rest of a body may take that was answered without it.
+UNREAD_SECONDS = 10.0
 
 #: What asks for another protocol, hop by hop; all of ours is HTTP/1.1, so we go on without (RFC 9110, 7.8).
 _UPGRADE = frozenset({b"upgrade", b"connection", b"http2-settings"})
@@ -40,6 +43,8 @@ class HttpProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     #: The process ends: what still comes is answered, and nothing after it.
     _leaving = False
+    #: What ends the waiting for a body that nobody reads.
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn itself
         """Begin: the first head has to come in time."""
@@ -49,6 +54,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._stop_waiting()
+        self._stop_passing_over()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -79,6 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
         """What comes now is the next request's."""
         self._in_head = True
         self._advanced = True
+        self._stop_passing_over()
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
@@ -100,6 +107,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_idle and not self._head_bytes:
             self.transport.close()
 
+    def on_response_complete(self) -> None:
+        """An answer is out: what is still to come of the body that it answers, nobody reads."""
+        super().on_response_complete()
+        if self._is_idle and not self._in_head and not self.transport.is_closing():
+            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
+
     def _watch_head(self, size: int) -> None:
         """Part of a head came, or something between two requests."""
         self._head_bytes += size
@@ -120,6 +133,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_passing_over(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Read the request anew as plain HTTP/1.1: the parser passes over the body of one that asks for more."""

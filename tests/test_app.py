@@ -184,6 +184,70 @@ async def test_heads_are_counted_one_by_one(client: httpx.AsyncClient, monkeypat
     assert answers == [(401, "signature_missing")] * 3
 
 
+ANSWERED_EARLY = {
+    "unknown_account": ("/webhooks/telnyx/nobody", 404),
+    "no_such_path": ("/nothing", 404),
+    "no_such_method": ("/healthz", 405),
+}
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 1000000", b"transfer-encoding: chunked"])
+@pytest.mark.parametrize(("target", "status"), ANSWERED_EARLY.values(), ids=ANSWERED_EARLY)
+async def test_a_body_that_nobody_reads_keeps_no_connection(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, target: str, status: int, framing: bytes
+) -> None:
+    """Who is answered before their body has come may send the rest of it, and not drip it for ever."""
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.3)
+
+    async with connection(client) as (reader, writer):
+        writer.write(head("POST", target, [], framing) + b"ffff\r\n")
+        answer = await read_answer(reader)
+        reading = asyncio.create_task(reader.read())
+        async with asyncio.timeout(10):
+            while not reading.done():
+                writer.write(b"a")
+                await asyncio.sleep(0.05)
+
+    assert (answer.status, reading.exception() or reading.result()) == (status, b"")
+
+
+async def test_a_body_that_nobody_reads_is_passed_over(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the rest of it has come, the connection is as good as ever, however long it goes on."""
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.3)
+    refused = head("POST", "/webhooks/telnyx/nobody", [], b"content-length: 14")
+    taken = head("POST", path("telnyx"), proof("telnyx", BODY), b"content-length: 14") + BODY
+
+    async with connection(client) as (reader, writer):
+        statuses = []
+        for _ in range(3):
+            writer.write(refused)
+            statuses.append((await read_answer(reader)).status)
+            await asyncio.sleep(0.1)
+            writer.write(BODY + taken)
+            statuses.append((await read_answer(reader)).status)
+            await asyncio.sleep(0.4)
+
+    assert statuses == [404, 200] * 3
+
+
+async def test_a_pipelined_body_has_its_own_time(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that is read, behind one that was answered at once, is bounded by `server.body_timeout` alone."""
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.1)
+    first = head("POST", "/webhooks/telnyx/nobody", [], b"content-length: 0")
+    second = head("POST", path("telnyx"), proof("telnyx", BODY), b"content-length: 14")
+
+    async with connection(client) as (reader, writer):
+        writer.write(first + second)
+        answers = [await read_answer(reader)]
+        await asyncio.sleep(0.4)
+        writer.write(BODY)
+        answers.append(await read_answer(reader))
+
+    assert [answer.status for answer in answers] == [404, 200]
+
+
 async def test_a_wish_for_http_2_does_not_lose_the_body(
     client: httpx.AsyncClient, redis: Redis, keyspace: Keyspace
 ) -> None:
