@@ -26,11 +26,17 @@ HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 #: How long a connection without a request stays open when the process ends: one may be on its way.
 LINGER_SECONDS = 1.0
+_TOO_LARGE = f"more than {HEAD_BYTES} bytes before the body"
+_FIELD_BYTES = len(b": \r\n")
 #: How long the rest of a body may take that was answered without it.
 UNREAD_SECONDS = 10.0
 
 #: What asks for another protocol, hop by hop; all of ours is HTTP/1.1, so we go on without (RFC 9110, 7.8).
 _UPGRADE = frozenset({b"upgrade", b"connection", b"http2-settings"})
+
+
+class _Refused(Exception):
+    """Ends the parsing of what is answered already; the parser makes an error of its own of it."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -40,6 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
     _in_head = True
     _advanced = False  # a head or a body ended in what was just read
     _head_bytes = 0
+    _read_bytes = 0  # in what was just read
     _head_timer: asyncio.TimerHandle | None = None
     #: The process ends: what still comes is answered, and nothing after it.
     _leaving = False
@@ -61,6 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what came."""
         self._unset_keepalive_if_required()
         self._advanced = False
+        self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -72,10 +80,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there: hand the request on, unless it has to be read again without its wish to upgrade."""
+        whole = self._head_bytes + self._read_bytes
         self._in_head = False
         self._advanced = True
         self._head_bytes = 0
         self._stop_waiting()
+        if whole > HEAD_BYTES and self._counted() > HEAD_BYTES:  # it came at once, or with what follows it
+            self._refuse(HEAD_TOO_LARGE, _TOO_LARGE)
+            raise _Refused
         if not self.parser.should_upgrade():
             super().on_headers_complete()
             if self._leaving:
@@ -113,11 +125,15 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_idle and not self._in_head and not self.transport.is_closing():
             self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
 
+    def _counted(self) -> int:
+        """The bytes of a head that is complete."""
+        return len(self.url) + sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
+
     def _watch_head(self, size: int) -> None:
         """Part of a head came, or something between two requests."""
         self._head_bytes += size
         if self._head_bytes > HEAD_BYTES:
-            self._refuse(HEAD_TOO_LARGE, f"more than {HEAD_BYTES} bytes before the body")
+            self._refuse(HEAD_TOO_LARGE, _TOO_LARGE)
         elif self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 

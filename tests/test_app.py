@@ -151,6 +151,42 @@ async def test_an_endless_head_is_refused(client: httpx.AsyncClient) -> None:
     assert (problem(answer), answer.headers["connection"]) == ((431, "head_too_large"), "close")
 
 
+BOMBS = {
+    "one_header": b"x-long: " + b"a" * 66_000,
+    "many_headers": b"\r\n".join(b"x-%d: 1" % number for number in range(8_000)),
+    "one_name_again_and_again": b"\r\n".join([b"x: 1"] * 17_000),
+    "signatures": b"\r\n".join([b"telnyx-signature-ed25519: " + b"A" * 88] * 700),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+async def test_a_head_that_comes_at_once_has_the_same_limit(client: httpx.AsyncClient, bomb: bytes) -> None:
+    """However fast more than 64 KiB of headers come, and whatever follows them, they are no request."""
+    request = head("POST", path("telnyx"), proof("telnyx", BODY), bomb, b"content-length: 14") + BODY
+
+    async with connection(client) as (reader, writer):
+        writer.write(request * 2)
+        answer = await read_answer(reader)
+
+    assert len(request) > 64 * 1024
+    assert (problem(answer), answer.headers["connection"]) == ((431, "head_too_large"), "close")
+
+
+async def test_a_large_head_within_the_limit_is_a_request(
+    client: httpx.AsyncClient, redis: Redis, keyspace: Keyspace
+) -> None:
+    """Thousands of headers are odd and no crime: what is signed is captured with all of them, in no time."""
+    many = b"\r\n".join(b"x-%d: 1" % number for number in range(5_000))
+    request = head("POST", path("telnyx"), proof("telnyx", BODY), many, b"content-length: 14") + BODY
+
+    async with asyncio.timeout(2):
+        answer = await exchange(client, request)
+
+    assert answer.status == 200
+    [entry] = await captures(redis, keyspace)
+    assert len(orjson.loads(entry[b"headers"])) == 5_004
+
+
 @pytest.mark.parametrize("sent", [b"", b"POST /webhooks/telnyx/main-telnyx HTTP/1.1\r\nhost: "])
 async def test_a_head_that_does_not_come_is_not_waited_for(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, sent: bytes
