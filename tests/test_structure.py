@@ -192,6 +192,62 @@ def test_a_script_asks_nobody_for_the_time(name: str) -> None:
     assert re.findall(r"'TIME'|'RANDOMKEY'|'SRANDMEMBER'|math\.random|os\.", SCRIPTS[name]) == []
 
 
+# --- secrets ----------------------------------------------------------------------------------------------
+
+#: What secrets, and what is held against them, are called where they are compared.
+SECRET_WORDS = {
+    *("sent", "known", "expected", "signature", "secret", "secrets", "credential", "credentials"),
+    *("token", "tokens", "api_tokens", "replay_tokens", "url_token", "password", "presented"),
+}
+#: Comparisons with such words that tell nobody anything: of forms and names, none of one secret with another.
+TELLING_NOTHING = {
+    "receiver/authentication.py: header[0] not in secret",  # the names of secret headers
+    "receiver/schemes.py: secret != secret.strip()",  # of the configuration, when it is read
+}
+
+
+def test_secrets_are_compared_in_constant_time() -> None:
+    """Where requests prove themselves `compare_digest` alone compares, with every credential: no search ends early."""
+    comparing = {
+        (name, function.name): ast.unparse(comprehension)
+        for name, tree in TREES.items()
+        for function in ast.walk(tree)
+        if isinstance(function, Function)
+        for comprehension in ast.walk(function)
+        if isinstance(comprehension, ast.ListComp) and "compare_digest(" in ast.unparse(comprehension)
+    }
+    calls = sum(text.count("compare_digest(") for text in MODULES.values())
+
+    assert set(comparing) == {
+        ("receiver/authentication.py", "_index_of"),
+        ("receiver/authentication.py", "handshake"),
+        ("receiver/schemes.py", "_match"),
+    }
+    assert calls == len(comparing)
+    assert [text for text in comparing.values() if " if " in text or text.count(" for ") != 1] == []
+
+
+def test_no_secret_is_compared_otherwise() -> None:
+    """In the modules that hold requests against credentials, no `==` or `in` is between two things that are secret."""
+    found = {
+        f"{name}: {ast.unparse(node)}"
+        for name in ("receiver/schemes.py", "receiver/authentication.py", "receiver/api.py", "receiver/webhooks.py")
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Compare)
+        and any(isinstance(operator, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for operator in node.ops)
+        and not any(isinstance(side, ast.Constant) for side in (node.left, *node.comparators))
+        and not ast.unparse(node.left).startswith("len(")
+        and SECRET_WORDS & _words(node)
+    }
+
+    assert found == TELLING_NOTHING
+
+
+def _words(node: ast.AST) -> set[str]:
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return names | {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+
+
 # --- public names -----------------------------------------------------------------------------------------
 
 
