@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deep check format documents release-documents bench lock clean
+.PHONY: help install run test test-deep check format documents release-documents bench lock audit sbom clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -54,10 +54,25 @@ bench: install ## measure against the floor (bare Starlette that only verifies),
 	$(BIN)/python -m tests.bench.replaying
 	$(BIN)/python -m tests.bench.subscribers
 
-lock: install ## resolve the dependencies anew and write requirements.lock
+lock: install ## resolve the dependencies anew and write requirements.lock and .ci/audit.lock
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-strip-extras \
 		--python-version 3.11 --extra embedded --extra dev --output-file requirements.lock --upgrade pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-strip-extras \
+		--python-version 3.11 --output-file .ci/audit.lock --upgrade .ci/audit.in
+
+# An environment of their own, so that what we lock and install for the program and its tests need not hold these tools.
+build/audit/installed: .ci/audit.lock
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --require-hashes -r .ci/audit.lock
+	@touch $@
+
+audit: build/audit/installed ## hold every locked package against known vulnerabilities (asks an advisory service)
+	$(PYTHON) .ci/audit.py build/audit/bin/pip-audit requirements.lock .ci/audit.lock
+
+sbom: build/audit/installed ## write build/sbom.cdx.json: every locked package with its hashes (CycloneDX)
+	build/audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file build/sbom.cdx.json requirements.lock
 
 clean: ## remove what the verbs made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
