@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from math import nan
 from typing import Any
 
 from redis.asyncio import Redis
@@ -24,6 +25,7 @@ from receiver.api import Api
 from receiver.captures import CaptureLog, replicas_of
 from receiver.documents.files import FOLDER, OPENAPI
 from receiver.draining import Drain, Drainer
+from receiver.durability import connected_replicas
 from receiver.keeping import Keeping
 from receiver.operations import CALLBACK_PATHS, by_path
 from receiver.partitions import CaptureLogs
@@ -72,7 +74,7 @@ def make_app(
     reception = Reception(server.max_body_bytes, server.max_in_flight_bytes, server.body_timeout_seconds)
     writer = Writer(keeping, deadline)
     webhooks = Webhooks(endpoints, reception, writer, log, clock, replay_tokens=server.replay_tokens)
-    health = Health(places, keeping, deadline)
+    health = Health(places, keeping, deadline, settings.redis.wait_replicas)
     api = Api(
         tokens=server.api_tokens,
         endpoints=endpoints,
@@ -127,10 +129,13 @@ def _webhook_params(path: str) -> dict[str, str] | None:
 class Health:
     """Whether we live, and whether a callback could be stored right now."""
 
-    def __init__(self, places: Sequence[tuple[Redis, Keyspace]], keeping: Keeping, deadline_seconds: float) -> None:
+    def __init__(
+        self, places: Sequence[tuple[Redis, Keyspace]], keeping: Keeping, deadline_seconds: float, wait_replicas: int
+    ) -> None:
         self._places = places
         self._keeping = keeping
         self._patience_seconds = deadline_seconds / 2
+        self._wait_replicas = wait_replicas
 
     async def alive(self, _: Request) -> Response:
         """200 for as long as the process answers at all."""
@@ -138,11 +143,14 @@ class Health:
 
     async def ready(self, _: Request) -> Response:
         """200 exactly when a callback can be stored; the components in the body."""
+        status, components = await self._ask()
+        return JSONResponse({"status": status, "components": components}, 200 if status == "ready" else 503)
+
+    async def _ask(self) -> tuple[str, dict[str, dict[str, Any]]]:
         behind = self._keeping.some_wait
         redis, (spool, spools) = await self._ask_redis(), await self._ask_spool()
         status = "ready" if spools or (redis["status"] == "ok" and not behind) else "unavailable"
-        components = {"redis": redis, "spool": spool}
-        return JSONResponse({"status": status, "components": components}, 200 if status == "ready" else 503)
+        return status, {"redis": redis, "spool": spool}
 
     async def _ask_redis(self) -> dict[str, Any]:
         gate = self._keeping.gate
@@ -170,12 +178,25 @@ class Health:
 
     async def measure(self, _: Request) -> Response:
         """Prometheus' text format."""
-        await self._measured()
+        status, components = await self._ask()
+        metrics.READY.set(status == "ready")
+        metrics.REDIS_USABLE.set(components["redis"]["status"] == "ok")
+        metrics.REPLICAS_WANTED.set(self._wait_replicas)
+        for redis, keys in self._places:
+            connected = await self._replicas(redis) if components["redis"]["status"] == "ok" else None
+            metrics.REPLICAS.labels(keys.partition).set(nan if connected is None else connected)
         return PlainTextResponse(metrics.render(), media_type=_OPEN_METRICS)
+
+    async def _replicas(self, redis: Redis) -> int | None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_seconds):
+                return await connected_replicas(redis)
+        return None
 
     async def _measured(self) -> tuple[Fill | None, str]:
         fill, why = await self._keeping.measure()
         metrics.SPOOL_USABLE.set(not why)
+        metrics.SPOOL_MAX_BYTES.set(self._keeping.max_bytes)
         if fill is not None:
             metrics.SPOOL_ROWS.set(fill.rows)
             metrics.SPOOL_BYTES.set(fill.bytes)

@@ -49,13 +49,16 @@ async def check_durability(redis: Redis, durability: str) -> None:
 
 async def too_few_replicas(redis: Redis, wanted: int) -> int | None:
     """How many replicas the server has, where those are fewer than wanted; None: enough, or it does not tell."""
-    if not wanted:
-        return None
+    connected = await connected_replicas(redis) if wanted else None
+    return connected if connected is not None and connected < wanted else None
+
+
+async def connected_replicas(redis: Redis) -> int | None:
+    """How many replicas are connected to the server; None: it does not tell."""
     try:
-        connected = int((await answer(redis.info("replication")))["connected_slaves"])
-    except (StoreError, KeyError):  # an account that may not ask
+        return int((await answer(redis.info("replication")))["connected_slaves"])
+    except (StoreError, KeyError):  # away, or an account that may not ask
         return None
-    return connected if connected < wanted else None
 
 
 def weaknesses(config: Mapping[str, str], durability: str) -> list[str]:

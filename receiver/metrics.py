@@ -54,6 +54,19 @@ SPOOL_AGE_SECONDS = Gauge(
     "partyline_spool_oldest_seconds", "For how long the oldest one has waited.", multiprocess_mode="mostrecent"
 )
 SPOOL_USABLE = Gauge("partyline_spool_usable", "Whether the spool takes captures.", multiprocess_mode="mostrecent")
+SPOOL_MAX_BYTES = Gauge("partyline_spool_max_bytes", "What the spool may hold.", multiprocess_mode="mostrecent")
+#: Health, as /readyz tells it; also asked for with each scrape.
+READY = Gauge(
+    "partyline_ready", "Whether a callback can be stored, in Redis or in the spool.", multiprocess_mode="mostrecent"
+)
+REDIS_USABLE = Gauge("partyline_redis_usable", "Whether Redis takes writes.", multiprocess_mode="mostrecent")
+REPLICAS = Gauge(
+    "partyline_redis_replicas",
+    "Replicas that are connected to a partition's server; NaN: it does not tell.",
+    ["partition"],
+    multiprocess_mode="mostrecent",
+)
+REPLICAS_WANTED = Gauge("partyline_redis_replicas_wanted", "redis.wait_replicas.", multiprocess_mode="mostrecent")
 BREAKER_OPEN = Gauge(
     "partyline_breaker_open", "Processes whose last write Redis did not take in time.", multiprocess_mode="livesum"
 )

@@ -367,6 +367,28 @@ async def test_forgeries_of_one_account_make_a_bounded_set_of_series(client: htt
     assert "MADEUP" not in page
 
 
+async def test_the_metrics_say_whether_a_callback_can_be_stored(
+    client: httpx.AsyncClient, keyspace: Keyspace, folder: Path
+) -> None:
+    """With Redis and a full spool: yes. With neither: no, and nothing is known of replicas. With a spool alone: yes."""
+    names = ["ready", "redis_usable", "spool_usable", "spool_max_bytes", 'redis_replicas{partition="0"}']
+    names += ["redis_replicas_wanted"]
+    nowhere = "redis://127.0.0.1:1"
+    spool = {"dir": str(folder), "max": "1MiB"}
+
+    here = await series(client)
+    async with running_app(document(keyspace.namespace), nowhere) as away:
+        neither = await series(away)
+    async with running_app(
+        document(keyspace.namespace, spool=spool, redis={"url": nowhere, "wait_replicas": 2}), nowhere
+    ) as away:
+        spooled = await series(away)
+
+    assert [here[f"partyline_{name}"] for name in names] == [1, 1, 0, 1, 0, 0]
+    assert [str(neither[f"partyline_{name}"]) for name in names] == ["0.0", "0.0", "0.0", "1.0", "nan", "0.0"]
+    assert [str(spooled[f"partyline_{name}"]) for name in names] == ["1.0", "0.0", "1.0", "1048576.0", "nan", "2.0"]
+
+
 # --- two ports ---
 
 
