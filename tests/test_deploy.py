@@ -48,9 +48,10 @@ _ONLY_WITH_TLS = {
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """Every `partyline …` that a file runs, without its first word."""
-    found = re.findall(r"(?:^|[\s=/'\"])partyline ((?:[a-z]+ ?)+(?:--?[a-z-]+ ?)*)", text, re.MULTILINE)
-    return [shlex.split(words) for words in found]
+    """Every `partyline …` that a file runs, or that stands between backticks in a comment; without its first word."""
+    code = re.sub(r"^ *#.*$| # .*$", "", text, flags=re.MULTILINE)
+    found = re.findall(r"(?:^|[\s/'\"])partyline ((?:[a-z]+ ?)+)", code, re.MULTILINE)
+    return [words.split() for words in (*found, *re.findall(r"`partyline ([a-z ]+)`", text))]
 
 
 def takes(words: list[str]) -> bool:
