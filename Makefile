@@ -26,9 +26,8 @@ test: install ## run the whole test suite against a real Redis it starts itself
 test-deep: install ## thousands of random histories, a thousand new groups under zombies, consumers killed, a million callbacks
 	PARTYLINE_HYPOTHESIS=deep PARTYLINE_HISTORIES=5000 PARTYLINE_FIRST_GROUPS=1000 $(BIN)/python -m pytest -q --timeout=3600 \
 		tests/test_history.py tests/test_ledger.py tests/test_merging.py tests/test_first_callbacks.py
-	NPM_VALIDATORS=1 $(BIN)/python -m pytest -q tests/test_async_api.py tests/test_examples.py tests/test_documents.py \
-		tests/test_containers.py
-	PROXY_BINARIES=1 $(BIN)/python -m pytest -q tests/test_proxies.py
+	NPM_VALIDATORS=1 $(BIN)/python -m pytest -q tests/test_async_api.py tests/test_examples.py tests/test_documents.py
+	NPM_VALIDATORS=1 PROXY_BINARIES=1 $(BIN)/python -m pytest -q tests/test_proxies.py tests/test_containers.py
 	PARTYLINE_KILLS=200 PARTYLINE_KILL_EVENTS=100000 $(BIN)/python -m pytest -q -s --timeout=3600 \
 		tests/test_subscribe_kills.py
 	$(BIN)/python -m tests.simulation --callbacks 1000000 --seed 7

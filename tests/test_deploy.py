@@ -54,6 +54,16 @@ def commands_in(text: str) -> list[list[str]]:
     return [words.split() for words in (*found, *re.findall(r"`partyline ([a-z ]+)`", text))]
 
 
+def test_the_files_of_ours_that_are_to_be_copied_exist() -> None:
+    """Every `deploy/…` in a file or page of deploy/ is there, but for what secrets.sh or people make."""
+    texts = [path.read_text() for path in DEPLOY.rglob("*") if path.is_file() and "node_modules" not in path.parts]
+    named = {name.rstrip("./") for text in texts for name in re.findall(r"(?<![\w/])deploy/[\w./-]*", text)}
+    made = {"deploy/.env", "deploy/secrets", "deploy/kubernetes/secrets"}
+
+    missing = {name for name in named if not (ROOT / name).exists()}
+    assert {name for name in missing if not any(name == one or name.startswith(f"{one}/") for one in made)} == set()
+
+
 def takes(words: list[str]) -> bool:
     """Whether the program has such a command."""
     command: Any = typer.main.get_command(program)
@@ -184,6 +194,22 @@ async def test_the_program_runs_under_a_service_manager_with_its_sockets_and_wit
     assert answered.status_code == 200
     assert "partyline_ready 1.0" in page
     assert status == 0
+
+
+def test_the_command_for_the_shell_runs_as_the_service_does(tmp_path: Path) -> None:
+    """The service's user, folder and configuration, and its program; arguments come through as they are."""
+    (tmp_path / "runuser").write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done\n')
+    (tmp_path / "runuser").chmod(0o755)
+    command = ["sh", str(SYSTEMD / "partyline.sh"), "captures", "ls", "--address", "+1 555 555 0100"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=True)
+
+    assert said.stdout.splitlines() == [
+        *("-u", SERVICE["User"][0], "--", "env", "-C", f"/var/lib/{SERVICE['StateDirectory'][0]}"),
+        *(SERVICE["Environment"][0], shlex.split(SERVICE["ExecStart"][0])[0]),
+        *("captures", "ls", "--address", "+1 555 555 0100"),
+    ]
 
 
 # --- Redis ------------------------------------------------------------------------------------------------

@@ -175,7 +175,9 @@ def test_every_setting_in_a_document_exists() -> None:
     known = {f"{section}.{key}" for section in sections for key in example[section]}
     spans = [span for document in DOCUMENTS for span in code_spans(document)]
 
-    named = {match[0] for span in spans if (match := re.match(rf"({'|'.join(sections)})\.(?!py\b)[a-z_]+", span))}
+    named = {
+        match[0] for span in spans if (match := re.match(rf"({'|'.join(sections)})\.(?!(?:py|conf)\b)[a-z_]+", span))
+    }
 
     assert named - known == set()
 
