@@ -1,0 +1,15 @@
+"""Every fault by its name, in the order in which they are run."""
+
+from tests.chaos.kills import frozen_pipeline, kills, redis_kills
+from tests.chaos.outages import redis_disk_full, redis_frozen, redis_refused, spool_disk_full
+from tests.chaos.scenario import Scenario
+
+FAULTS: dict[str, Scenario] = {
+    "kills": kills,
+    "redis-kills": redis_kills,
+    "frozen-pipeline": frozen_pipeline,
+    "redis-frozen": redis_frozen,
+    "redis-refused": redis_refused,
+    "redis-disk-full": redis_disk_full,
+    "spool-disk-full": spool_disk_full,
+}
