@@ -13,6 +13,8 @@ from tests.processes import until
 
 _FULL_SECONDS = 10.0
 _ROOM = 1024
+#: 16 MiB of it are what a spool leaves free.
+_SPOOL_DISK = 20
 _DIED = "the embedded Redis died"
 
 
@@ -87,7 +89,7 @@ async def redis_disk_full(world: World, size: Size) -> Told:
 async def spool_disk_full(world: World, size: Size) -> Told:
     """Redis is away, and the disk of the spool runs full: 503 then, and nothing that was answered 200 is lost."""
     server = world.stack.enter_context(EmbeddedRedis(world.folder / "r"))
-    with small_disk(world.folder / "disk", mebibytes=4) as disk:
+    with small_disk(world.folder / "disk", mebibytes=_SPOOL_DISK) as disk:
         program = await world.serve({"url": server.url}, spool={"dir": str(disk.folder / "spool")})
         async with world.sending(program) as traffic:
             await traffic.calm(size.calm_seconds)
