@@ -55,6 +55,12 @@ class Told(msgspec.Struct):
         if not holds:
             self.wrong.append(otherwise)
 
+    def excuse(self, verdict: Verdict) -> None:
+        """Judge by this instead: some of what was found is as documented."""
+        excused = {str(offence) for offence in self.verdict.offences}
+        self.wrong = [*verdict.offences, *(each for each in self.wrong if str(each) not in excused)]
+        self.verdict = verdict
+
     def must_refuse_nothing(self) -> None:
         """Each attempt of each callback was answered 200."""
         others = {status: count for status, count in self.ledger.statuses.items() if status != 200}
