@@ -126,9 +126,9 @@ class Spoilt(NamedTuple):
 SPOILT: dict[str, Spoilt] = {
     "cut off": Spoilt(lambda encoded: encoded[:-1], "unreadable"),
     "no text": Spoilt(lambda encoded: b"\xff\xfe" + encoded, "unreadable"),
-    "a list": Spoilt(lambda encoded: b"[" + encoded + b"]", "unreadable"),
+    "no JSON": Spoilt(lambda encoded: b"payload=" + encoded, "unreadable"),
     "far too deep": Spoilt(lambda encoded: b"[" * 50_000 + encoded + b"]" * 50_000, "unreadable"),
-    "a text": Spoilt(lambda encoded: orjson.dumps(encoded.decode()), "unreadable"),
+    "two at once": Spoilt(lambda encoded: encoded + encoded, "unreadable"),
 }
 #: One that a pipeline dies of, which is made to: see `deadly.py`.
 DEADLY = "deadly"

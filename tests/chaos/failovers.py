@@ -12,6 +12,8 @@ from tests.farm import cluster, sentinels
 
 #: How long no replica follows before the master dies, where none has to.
 _BEHIND_SECONDS = 0.5
+#: Until then some sentinels may still name the old master, which begins to serve again when it is started.
+_AGREED_SECONDS = 3.0
 #: How far an answer may be from the write that it tells of.
 _LATE_SECONDS = 0.2
 
@@ -51,7 +53,7 @@ async def _failover(world: World, size: Size, farming: Any, where: str, replicas
             master.kill()
             taken_over = await farm.master(keyspace)
             seconds = clock() - killed_at
-            await asyncio.sleep(1)
+            await asyncio.sleep(_AGREED_SECONDS)
             master.start_again()
             await farm.in_step()
             await program.is_settled()

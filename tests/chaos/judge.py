@@ -124,10 +124,10 @@ def _mixed(events: Iterable[Seen], known: Mapping[str, Entry]) -> list[str]:
 def _misjudged(ledger: Ledger, letters: Sequence[Letter]) -> list[Offence]:
     """Dead letters that should not be, or should and are not, or give another reason."""
     spoilt = {entry.told.name: entry for entry in ledger.entries.values() if entry.told.spoilt}
-    reasons: dict[str, list[str]] = defaultdict(list)
-    for letter in letters:
-        reasons[letter.fact].append(letter.reason)
-    wanted = {name: [SPOILT[entry.told.spoilt].reason] for name, entry in spoilt.items()}
+    reasons: dict[str, set[str]] = defaultdict(set)
+    for letter in letters:  # each redelivery is a capture of its own, and has a letter of its own
+        reasons[letter.fact].add(letter.reason)
+    wanted = {name: {SPOILT[entry.told.spoilt].reason} for name, entry in spoilt.items()}
     return [
         Offence(
             "dead letters of good callbacks", [f"{name} {why}" for name, why in reasons.items() if name not in spoilt]
@@ -137,7 +137,7 @@ def _misjudged(ledger: Ledger, letters: Sequence[Letter]) -> list[Offence]:
             [name for name, entry in spoilt.items() if entry.answered_at is not None and name not in reasons],
         ),
         Offence(
-            "dead letters that give another reason, or are not one",
+            "dead letters that give another reason",
             [f"{name} {why}" for name, why in reasons.items() if name in wanted and why != wanted[name]],
         ),
     ]

@@ -38,7 +38,7 @@ NAMESPACE = "chaos"
 #: Beyond this, what is over is not going to settle.
 PATIENCE_SECONDS = 120.0
 _READ = 1000
-_NAME = re.compile(rb"[a-z]+-\d+")
+_NAME = re.compile(rb"fact-\d+")
 #: The target is above the rate that must be reached, so that an uneven tick is made up for.
 _AIM = 1.12
 
