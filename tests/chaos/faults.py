@@ -3,6 +3,7 @@
 from tests.chaos.clocks import clock_steps, late_redeliveries
 from tests.chaos.failovers import cluster_master, cluster_window, sentinel, sentinel_window
 from tests.chaos.kills import frozen_pipeline, kills, redis_kills
+from tests.chaos.limits import limits
 from tests.chaos.outages import redis_disk_full, redis_frozen, redis_refused, spool_disk_full
 from tests.chaos.poison import killers, poison
 from tests.chaos.scenario import Scenario
@@ -23,4 +24,5 @@ FAULTS: dict[str, Scenario] = {
     "late-redeliveries": late_redeliveries,
     "poison": poison,
     "killers": killers,
+    "limits": limits,
 }

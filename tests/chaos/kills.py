@@ -37,13 +37,13 @@ async def _kill_one(world: World, program: Program) -> str:
     """What is killed, as soon as there is one of it."""
     kind = world.random.choice(_KINDS)
     if kind == "receiver":
-        await _restart(program)
+        await restart(program)
         return kind
     (await program.child(kind)).signal(signal.SIGKILL)
     return kind
 
 
-async def _restart(program: Program) -> None:
+async def restart(program: Program) -> None:
     """Kill the program and start it again at once, as a service manager does."""
     family = program.process.family()
     family[0].signal(signal.SIGKILL)

@@ -206,13 +206,16 @@ class World:
             finally:
                 writer.close()
 
-    async def outcome(self, url: str, *programs: Program) -> Verdict:
-        """No new facts; once all is settled at these services, hold the stream against what the sender was answered."""
+    async def outcome(self, url: str, *programs: Program, letters: bool = True) -> Verdict:
+        """No new facts; once all is settled at these services, hold the stream against what the sender was answered.
+
+        `letters`: and the dead letters; not where they cannot be told, since captures are gone.
+        """
         await self.traffic.finish()
         for program in programs:
             await program.is_settled()
         await worked_off(url)
-        return await verdict(url, self.traffic)
+        return await _verdict(url, self.traffic, with_letters=letters)
 
 
 # --- what came of it ---
@@ -224,10 +227,9 @@ async def worked_off(url: str) -> None:
         await space.worked_off(PATIENCE_SECONDS)
 
 
-async def verdict(url: str, traffic: Traffic) -> Verdict:
-    """Hold the stream at a server against what the sender was answered."""
+async def _verdict(url: str, traffic: Traffic, *, with_letters: bool) -> Verdict:
     async with space_at(url, NAMESPACE) as space:
-        return judge(traffic.ledger(), await stream(space), await letters(space))
+        return judge(traffic.ledger(), await stream(space), await letters(space) if with_letters else ())
 
 
 async def stream(space: Space) -> list[Seen]:
