@@ -5,6 +5,7 @@ filled up or set wrong meanwhile. `python -m tests.chaos --list` names the fault
 
     facts.py       what is posted: each callback a fact with an id and a conversation of its own
     habits.py      when each provider posts a callback again
+    connection.py  one connection of it
     sender.py      a process that posts, redelivers and notes everything in a ledger
     ledger.py      that record, written and read
     judge.py       ledger against stream: what is missing, doubled, out of order. Pure

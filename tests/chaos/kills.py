@@ -21,7 +21,7 @@ async def kills(world: World, size: Size) -> Told:
     killed: Counter[str] = Counter()
     async with world.sending(program) as traffic:
         await traffic.calm(size.calm_seconds)
-        until = clock() + 2 * size.seconds
+        until = clock() + 3 * size.seconds
         while killed.total() < size.kills and clock() < until:
             killed[await _kill_one(world, program)] += 1
             await asyncio.sleep(world.random.uniform(*_PAUSE_SECONDS))
@@ -29,7 +29,7 @@ async def kills(world: World, size: Size) -> Told:
         await traffic.calm(size.calm_seconds)
         found = await world.outcome(server.url, program)
     told = Told.of(f"{killed.total()} times kill -9 ({_counted(killed)})", traffic, found)
-    told.must(killed.total() == size.kills, f"only {killed.total()} of {size.kills} kills in {2 * size.seconds:.0f} s")
+    told.must(killed.total() == size.kills, f"only {killed.total()} of {size.kills} kills in {3 * size.seconds:.0f} s")
     return told
 
 
@@ -63,7 +63,7 @@ async def redis_kills(world: World, size: Size) -> Told:
     killed = 0
     async with world.sending(program) as traffic:
         await traffic.calm(size.calm_seconds)
-        until = clock() + 2 * size.seconds
+        until = clock() + 3 * size.seconds
         before: Kin | None = None
         while killed < size.redis_kills and clock() < until:
             before = await _other_redis(program, before)
@@ -74,7 +74,7 @@ async def redis_kills(world: World, size: Size) -> Told:
         await traffic.calm(size.calm_seconds)
         found = await world.outcome(url, program)
     told = Told.of(f"{killed} times kill -9 of Redis, started again", traffic, found)
-    told.must(killed == size.redis_kills, f"only {killed} of {size.redis_kills} kills in {2 * size.seconds:.0f} s")
+    told.must(killed == size.redis_kills, f"only {killed} of {size.redis_kills} kills in {3 * size.seconds:.0f} s")
     told.must_refuse_nothing()
     return told
 

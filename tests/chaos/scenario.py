@@ -18,7 +18,7 @@ class Size(msgspec.Struct, frozen=True):
 
     #: Callbacks a second that must be answered while there is no fault.
     rate: float = 500.0
-    #: A fault that lasts, lasts so long; those that come again and again do for no longer than twice that.
+    #: A fault that lasts, lasts so long; those that come again and again do for no longer than three times that.
     seconds: float = 60.0
     #: How often processes of partyline are killed, and Redis.
     kills: int = 100
@@ -76,7 +76,7 @@ class Told(msgspec.Struct):
         counts = self.ledger
         found = self.verdict
         statuses = ", ".join(
-            f"{count:,} of them {status or 'not at all'}"
+            f"{count:,} of them {status or 'not answered'}"
             for status, count in sorted(counts.statuses.items())
             if status != 200
         )
