@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 from correlator.lease import Lease
 from correlator.redis_client import connect
 from correlator.store import Store
+from receiver import metrics
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog
 from receiver.doubt import BATCH, DEATHS, Doubt, is_hopeless
@@ -27,7 +29,7 @@ from schemas.errors import LeaseLost
 from schemas.events import Parsed
 from schemas.keyspace import Keyspace
 from tests.chaos.facts import MARK
-from tests.engine import ID_KEY, MESSAGES_SECONDS, Engine
+from tests.engine import ID_KEY, MESSAGES_SECONDS, NOW, Engine
 from tests.processes import service, started, write_config
 from tests.test_pipeline import PROVIDING, WORDS, Runs
 from tests.traffic import BOB, telnyx
@@ -233,6 +235,21 @@ async def test_what_was_not_there_at_the_death_is_not_doubted(runs: Runs, monkey
 
     assert committed[-1] == 2
     assert await runs.messages() == ["one", "two", "three", "four"]
+
+
+async def test_a_letter_without_a_time_says_nothing_of_the_lag(runs: Runs) -> None:
+    """What was given up, or is damaged, was never read: how old it was is not known, and alerts stay quiet."""
+    await runs.receive(b"one")
+    await runs.engine.redis.xadd(runs.engine.keyspace.captures, {"id": "cp_damaged"})
+    async with runs.pipeline():
+        await runs.settled()
+        await runs.engine.redis.xadd(runs.engine.keyspace.captures, {"id": "cp_damaged_too"})
+        await runs.settled()
+
+    lag = (datetime.now(UTC) - NOW).total_seconds()
+
+    assert metrics.LAG_SECONDS.labels(0)._value.get() == pytest.approx(max(0.0, lag), abs=30)
+    assert [reason for _, reason in await _letters(runs)] == ["damaged", "damaged"]
 
 
 # --- for real ---------------------------------------------------------------------------------------------
