@@ -14,6 +14,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from correlator.scripts import Scripts, answer
+from correlator.trials import Trials
 from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
 
@@ -33,6 +34,8 @@ class Lease:
         self._milliseconds = int(seconds * 1000)
         self._script = Scripts(redis).lease
         self.token: str = ""
+        #: What a pipeline that holds it notes for the one after.
+        self.trials = Trials(redis, keyspace)
 
     async def take(self) -> bool:
         """Try to take it, with a new token. False while another holds it."""

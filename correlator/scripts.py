@@ -17,6 +17,7 @@ class Scripts:
     def __init__(self, redis: Redis) -> None:
         self.commit = _bind(redis, "commit")
         self.lease = _bind(redis, "lease")
+        self.trial = _bind(redis, "trial")
         self.append = _bind(redis, "append")
         self.find = _bind(redis, "find")
         self.trim = _bind(redis, "trim")

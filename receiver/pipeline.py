@@ -1,7 +1,8 @@
 """From the capture log to events: read, parse, commit. The same code for live callbacks and for replay.
 
 One pipeline a partition holds the lease and works from the cursor; any other waits for the lease. When anything
-fails it starts again from the cursor, which repeats nothing: what is committed is committed with its cursor.
+fails it starts again from the cursor, which repeats nothing: what is committed is committed with its cursor. Where the
+pipeline before has died, captures are tried one by one at first, until it is known whether it was one of them.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from correlator.lease import Lease
 from correlator.store import DUPLICATE, Outcome, Store
 from receiver import metrics
 from receiver.captures import CaptureLog, LogEntry
+from receiver.doubt import DEATHS, Doubt, is_hopeless
 from receiver.links import read_link
 from receiver.provider import Provider
 from receiver.settings import Retention
@@ -28,7 +30,6 @@ from schemas.wire import decode_capture
 
 _RENEW_SECONDS = 1.5
 _RETAKE_SECONDS = 0.2
-_BATCH = 256
 _WAIT_MILLISECONDS = 1000
 #: After a short batch, a breath lets the next one grow: fewer, larger commits cost less.
 _SHORT_BATCH = 64
@@ -60,6 +61,12 @@ def _read(capture: Capture, providers: Mapping[str, Provider]) -> list[Parsed]:
     if provider is None:
         return [Unreadable("unknown_provider", "$", f"no provider {capture.provider}")]
     return [in_time(item, capture, provider) for item in parse(capture, provider)]
+
+
+def given_up(entry: LogEntry) -> Entry:
+    """A capture that pipelines die of, as a dead letter: nothing of it is looked at any more but its id."""
+    detail = f"{DEATHS} pipelines died at it, one after the other"
+    return Entry(entry.position, _stand_in(entry), (Unreadable("process_died", "$", detail),))
 
 
 def _stand_in(entry: LogEntry) -> Capture:
@@ -106,6 +113,8 @@ class Pipeline:
         self._log = log
         self._store = store
         self._lease = lease
+        self._trials = lease.trials
+        self._doubt = Doubt()
         self._providers = providers
         self._retention = retention
         self._held = metrics.LEASE_HELD.labels(log.partition)
@@ -145,24 +154,51 @@ class Pipeline:
         taken = bool(self._lease.token) and await self._lease.renew()
         taken = taken or (not await self._lease.is_wanted() and await self._lease.take())
         if taken:
+            await self._begin()
             self._renewed_at = time.monotonic()
             self._held.set(1)
             log.info("lease taken")
         return taken
+
+    async def _begin(self) -> None:
+        """Note that we work, and doubt captures where the pipeline before has not ended in order."""
+        token = self._lease.token
+        if self._trials.token != token and await self._trials.begin(token):
+            log.warning("the pipeline before has not ended in order; trying captures one by one at first")
+            self._doubt.arise()
 
     async def _work(self) -> None:
         """Commit what comes, for as long as the lease holds."""
         after = await self._store.cursor()
         while not self._stopping.is_set():
             await self._renew()
-            entries = await self._log.read(after, _BATCH, _WAIT_MILLISECONDS)
-            if entries:
-                after = await self._commit(entries, after)
+            doubtful = bool(self._doubt)
+            entries = await self._log.read(after, self._doubt.batch, _WAIT_MILLISECONDS)
+            if doubtful:
+                await self._try(entries, after)
+            elif entries:
+                await self._commit([read(entry, self._providers) for entry in entries], after)
+            after = entries[-1].position if entries else after
             await self._keep_house()
-            if 0 < len(entries) < _SHORT_BATCH:
+            if 0 < len(entries) < _SHORT_BATCH and not doubtful:
                 await asyncio.sleep(_BREATH_SECONDS)
-        await self._lease.give_up()
+        await self._give_up()
         self._held.set(0)
+
+    async def _give_up(self) -> None:
+        await self._trials.end()
+        await self._lease.give_up()
+
+    async def _try(self, entries: Sequence[LogEntry], after: str) -> None:
+        """Commit one capture that the pipeline before may have died of, or give it up; none: there are no others."""
+        for entry in entries:
+            hopeless = is_hopeless(await self._trials.count(entry.position))
+            await self._commit([given_up(entry) if hopeless else read(entry, self._providers)], after)
+            self._doubt.lessen()
+        if not entries:
+            self._doubt.end()
+        if not self._doubt:
+            await self._trials.settle()
 
     async def _renew(self) -> None:
         if time.monotonic() - self._renewed_at < _RENEW_SECONDS:
@@ -171,15 +207,14 @@ class Pipeline:
             raise LeaseLost("it ran out and another pipeline took it")
         self._renewed_at = time.monotonic()
         if await self._lease.is_wanted():
-            await self._lease.give_up()
+            await self._give_up()
             raise LeaseLost("handed over to who asked for it, a replay for example")
 
-    async def _commit(self, entries: Sequence[LogEntry], after: str) -> str:
-        readable = [read(entry, self._providers) for entry in entries]
-        _count(await self._store.commit(self._lease.token, after, readable))
-        last = readable[-1].capture.received_at
-        self._lag.set(max(0.0, (datetime.now(UTC) - last).total_seconds()))
-        return entries[-1].position
+    async def _commit(self, entries: Sequence[Entry], after: str) -> None:
+        _count(await self._store.commit(self._lease.token, after, entries))
+        received = [entry.capture.received_at for entry in entries if entry.capture.provider != metrics.UNKNOWN]
+        if received:  # what could not be read at all does not say when
+            self._lag.set(max(0.0, (datetime.now(UTC) - received[-1]).total_seconds()))
 
     async def _keep_house(self) -> None:
         """Trim what retention lets go, a little at a time."""

@@ -1,7 +1,8 @@
 """The spool: where captures wait on local disk while Redis does not take them. One for each namespace of a host.
 
-Bounded in bytes (`spool.max`) and in age: once its oldest capture has waited for `retention.captures`, nothing more
-goes in, since by then captures are gone from the log too and de-duplication is near its end. What is in stays in.
+Bounded in bytes (`spool.max`, and what the disk must keep free) and in age: once its oldest capture has waited for
+`retention.captures`, nothing more goes in, since by then captures are gone from the log too and de-duplication is near
+its end. What is in stays in.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ _ID, _ACCOUNT = CAPTURE_FIELDS.index(b"id"), CAPTURE_FIELDS.index(b"account")
 _ROW_BYTES = 64
 #: A spool with less room is full: the next callback may not fit.
 _ROOM_BYTES = 4096
+#: What must stay free on the disk: taking captures out is writing too, in SQLite's log and from there into its file.
+#: On a disk that is full to the brim, what waits could never be drained.
+_SPARE_BYTES = 16 * 1024 * 1024
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -102,7 +106,7 @@ class Spool:
             waiting, held = connection.execute("SELECT rows, bytes FROM fill").fetchone()
             if not (waiting or needed):
                 return False
-            self._refuse_if_full(held + size, self._oldest(), now)
+            self._refuse_if_full(held, size, self._oldest(), now)
             connection.executemany(
                 "INSERT INTO waiting (capture, account, entry, bytes, received_at, tried, after)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -112,9 +116,13 @@ class Spool:
             self._file.signal(some=True)
         return True
 
-    def _refuse_if_full(self, size: int, oldest_at: float | None, now: float) -> None:
-        if size > self.max_bytes:
+    def _refuse_if_full(self, held: int, size: int, oldest_at: float | None, now: float) -> None:
+        if held + size > self.max_bytes:
             raise StoreError("spool.max: the spool is full; see why Redis does not answer, or allow it more")
+        if size + _SPARE_BYTES > self._file.free_bytes():
+            raise StoreError(
+                f"spool.dir: the disk has less than {_SPARE_BYTES >> 20} MiB left, which draining needs; make room"
+            )
         if oldest_at is not None and now - oldest_at > self.max_age_seconds:
             raise StoreError(
                 "spool: its oldest capture has waited for retention.captures; see why Redis does not answer"
@@ -144,7 +152,7 @@ class Spool:
 
     def refuse_if_full(self, fill: Fill, now: float) -> None:
         """Raise StoreError if nothing more may go in."""
-        self._refuse_if_full(fill.bytes + _ROOM_BYTES, fill.oldest_at, now)
+        self._refuse_if_full(fill.bytes, _ROOM_BYTES, fill.oldest_at, now)
 
     def _oldest(self) -> float | None:
         found = self._file.rows("SELECT received_at FROM waiting ORDER BY sequence LIMIT 1")

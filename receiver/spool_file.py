@@ -111,6 +111,12 @@ class SpoolFile:
             self.signal(some=rows > 0)
             self.raise_fence(fence)
 
+    def free_bytes(self) -> int:
+        """What is left on its disk for us. Raises StoreError."""
+        with self._failing():
+            disk = os.statvfs(self.folder)
+            return disk.f_bavail * disk.f_frsize
+
     def close(self) -> None:
         """Close it; it may be opened again."""
         if self._connection is not None:

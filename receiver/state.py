@@ -92,9 +92,10 @@ async def _keys(redis: Redis, keyspace: Keyspace) -> AsyncIterator[list[bytes]]:
 
 
 def _apart(keyspace: Keyspace) -> set[bytes]:
-    """Keys that are no state: streams and their counters, the lease; and what the header has."""
+    """Keys that are no state: streams and their counters, the lease, the trials; and what the header has."""
     streams = (keyspace.captures, keyspace.events, keyspace.dead, keyspace.quarantine)
-    names = {*streams, *map(keyspace.bytes_of, streams), keyspace.lease, keyspace.meta, keyspace.cursor}
+    at_work = {keyspace.lease, keyspace.trials}
+    names = {*streams, *map(keyspace.bytes_of, streams), *at_work, keyspace.meta, keyspace.cursor}
     return {name.encode() for name in names}
 
 
@@ -183,7 +184,7 @@ async def _refuse_unless_empty(redis: Redis, keyspace: Keyspace, checked: Checke
     begun, id_key = await answer(redis.hmget(keyspace.meta, "importing", "id_key"))
     if begun == checked.trailer.blake2b.encode() and not await answer(redis.exists(keyspace.cursor)):
         return
-    let_be = {keyspace.meta.encode(), keyspace.lease.encode()}
+    let_be = {keyspace.meta.encode(), keyspace.lease.encode(), keyspace.trials.encode()}
     of_another = begun is not None or id_key not in {None, checked.header.id_key.encode()}
     async for names in _keys(redis, keyspace):
         if of_another or set(names) - let_be:

@@ -99,6 +99,11 @@ class Keyspace:
         return f"{self.prefix}:lease:wanted"
 
     @property
+    def trials(self) -> str:
+        """Hash: the token of a pipeline that has not ended in order; the capture last tried alone, and how often."""
+        return f"{self.prefix}:trials"
+
+    @property
     def cursor(self) -> str:
         """String: the entry id of the last capture that is wholly committed."""
         return f"{self.prefix}:cursor"
