@@ -6,6 +6,7 @@ others at work. Children end with the supervisor, however it ends.
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -33,6 +34,8 @@ from schemas.keyspace import Keyspace, keyspaces
 
 _FIRST_RESTART_SECONDS = 0.1
 _LAST_RESTART_SECONDS = 5.0
+#: How long a port that is in use is waited for.
+_PORT_SECONDS = 5.0
 _FSYNC = {"always": "always", "everysec": "everysec", "none": "no"}
 
 log = structlog.get_logger()
@@ -66,7 +69,7 @@ async def serving(settings: Settings, config: Path, log_file: Path | None = None
     Raises ConfigError for what cannot be started so.
     """
     with contextlib.ExitStack() as stack:
-        sockets = _listen(settings, stack)
+        sockets = await _listen(settings, stack)
         _check_spool(settings)
         embedded = _embedded(settings, stack)
         redis_url = embedded.url if embedded else settings.redis.url
@@ -174,22 +177,27 @@ def _private(log_file: Path) -> IO[bytes]:
     return log_file.open("ab")
 
 
-def _listen(settings: Settings, stack: contextlib.ExitStack) -> list[socket.socket]:
+async def _listen(settings: Settings, stack: contextlib.ExitStack) -> list[socket.socket]:
     server = settings.server
     ports = {"server.port": server.port}
     if server.admin_port not in (None, server.port):
         ports["server.admin_port"] = server.admin_port
     count = handed_over(os.environ, os.getpid())
-    sockets = inherited(count, ports) if count else [_bound(server.host, *port) for port in ports.items()]
+    sockets = inherited(count, ports) if count else [await _bound(server.host, *port) for port in ports.items()]
     return [stack.enter_context(each) for each in sockets]
 
 
-def _bound(host: str, setting: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigError([f"{setting}: cannot listen on {host}:{port}: {error.strerror}"]) from None
+async def _bound(host: str, setting: str, port: int) -> socket.socket:
+    """A socket of our own. A worker whose supervisor was killed may have it for a moment still."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    until = asyncio.get_running_loop().time() + _PORT_SECONDS
+    while True:
+        try:
+            return socket.create_server((host, port), family=family, backlog=2048)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or asyncio.get_running_loop().time() > until:
+                raise ConfigError([f"{setting}: cannot listen on {host}:{port}: {error.strerror}"]) from None
+        await asyncio.sleep(_FIRST_RESTART_SECONDS)
 
 
 def _embedded(settings: Settings, stack: contextlib.ExitStack) -> EmbeddedRedis | None:

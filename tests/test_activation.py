@@ -102,6 +102,18 @@ async def _next(manager: socket.socket) -> bytes:
 
 
 @pytest.mark.slow
+async def test_a_port_that_a_dying_worker_has_still_is_waited_for(folder: Path, redis_url: str, namespace: str) -> None:
+    """Whoever starts us again after the supervisor was killed must not be told that the configuration is wrong."""
+    with socket.create_server(("127.0.0.1", 0)) as before:
+        port = before.getsockname()[1]
+        write_config(folder, namespace, redis={"url": redis_url}, server={"port": port})
+        with started([PROGRAM, "serve"], folder, "service") as process:
+            await asyncio.sleep(2)
+            before.close()
+            await process.says(f"listens on http://127.0.0.1:{port}")
+
+
+@pytest.mark.slow
 async def test_a_rolling_restart_fails_no_request_and_loses_and_repeats_nothing(
     folder: Path, redis_url: str, namespace: str
 ) -> None:
