@@ -107,8 +107,8 @@ class Webhooks:
         if endpoint is None or endpoint.provider.name != path["provider"]:
             metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, UnknownAccount.reason).inc()
             # Not the name that was asked for: it is anybody's text, and may be a token in the wrong place.
-            log.info("callback", provider=metrics.UNKNOWN, account=metrics.UNKNOWN, outcome=UnknownAccount.reason)
             await answer_error(send, UnknownAccount("no such account at this provider: see [accounts.*]"))
+            _log(metrics.UNKNOWN, metrics.UNKNOWN, UnknownAccount.reason, None, time.perf_counter() - began)
             return
         try:
             outcome, identifier = await self._handle(endpoint, scope, receive, send)
@@ -122,14 +122,7 @@ class Webhooks:
         seconds = time.perf_counter() - began
         endpoint.outcomes[outcome].inc()
         endpoint.answer_seconds.observe(seconds)
-        log.info(
-            "callback",
-            provider=endpoint.provider.name,
-            account=endpoint.account.name,
-            outcome=outcome,
-            capture=identifier,
-            milliseconds=round(seconds * 1000, 2),
-        )
+        _log(endpoint.provider.name, endpoint.account.name, outcome, identifier, seconds)
 
     async def _handle(
         self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
@@ -193,6 +186,14 @@ class Webhooks:
             send, 200, challenge.encode(errors="surrogateescape"), _PLAIN, (b"x-content-type-options", b"nosniff")
         )
         return "handshake"
+
+
+def _log(provider: str, account: str, outcome: str, capture: CaptureId | None, seconds: float) -> None:
+    """The one line of each request; what it said stands in the capture alone."""
+    milliseconds = round(seconds * 1000, 2)
+    log.info(
+        "callback", provider=provider, account=account, outcome=outcome, capture=capture, milliseconds=milliseconds
+    )
 
 
 def _headers_of(error: PartylineError, endpoint: Endpoint) -> tuple[Header, ...]:

@@ -14,6 +14,7 @@ from schemas.callback import Capture
 from schemas.clock import format_time
 from schemas.events import Event, Typing
 from schemas.ids import ConversationKey
+from schemas.tracing import trace_of
 from schemas.wire import encode_json
 
 SEQUENCE_DIGITS = 16
@@ -56,6 +57,7 @@ def envelope(
         "type": event.type,
         "subject": subject,
         "time": format_time(event.occurred_at or capture.received_at),
+        **trace_of(capture.headers),
     }
     data = {
         "conversation": conversation,

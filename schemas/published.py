@@ -17,6 +17,7 @@ from schemas.callback import Assurance
 from schemas.envelope import SEQUENCE_DIGITS
 from schemas.events import STATES, Body, EventBody, Kind
 from schemas.ids import AUDIENCE_PATTERN, CONVERSATION_PATTERN, SUBJECT_PATTERN
+from schemas.tracing import TRACEPARENT_PATTERN, TRACESTATE_LENGTH
 
 Key = Annotated[str, Meta(pattern=f"^{CONVERSATION_PATTERN}$")]
 Sequence = Annotated[str, Meta(pattern=f"^[0-9]{{{SEQUENCE_DIGITS}}}$")]
@@ -40,6 +41,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     subject: Annotated[str, Meta(pattern=f"^{SUBJECT_PATTERN}$")]
     #: The provider's time of the fact, else the time of receipt.
     time: Time
+    #: The trace that the provider's request was a part of, if it said so in a valid header (W3C Trace Context).
+    traceparent: Annotated[str, Meta(pattern=f"^{TRACEPARENT_PATTERN}$")] | UnsetType = UNSET
+    #: What vendors of tracing systems have added to it.
+    tracestate: Annotated[str, Meta(min_length=1, max_length=TRACESTATE_LENGTH)] | UnsetType = UNSET
     #: Counts 1, 2, 3 … within a subject, in the order of the stream. What is only on pub/sub has none.
     sequence: Sequence | UnsetType = UNSET
     data: dict[str, Any]

@@ -89,6 +89,10 @@ class Published(msgspec.Struct, frozen=True):
     position: str
     #: The envelope as it was published, with whatever this version does not know.
     raw: bytes
+    #: The trace that the provider's request was a part of, as W3C Trace Context has it; None: it told none.
+    traceparent: str | None = None
+    #: What vendors of tracing systems have added to it.
+    tracestate: str | None = None
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -107,6 +111,8 @@ class _Envelope(msgspec.Struct):
     time: datetime
     data: msgspec.Raw
     sequence: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class _Facts(msgspec.Struct):
@@ -189,6 +195,8 @@ def decode(raw: bytes, position: str = "") -> Published:
         copy_of=facts.copy_of,
         position=position,
         raw=raw,
+        traceparent=envelope.traceparent,
+        tracestate=envelope.tracestate,
     )
 
 

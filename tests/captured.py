@@ -16,6 +16,7 @@ from receiver.pipeline import read
 from receiver.providers import PROVIDERS
 from receiver.replay import Pace, Site, batches
 from receiver.settings import Settings, parse
+from schemas.callback import Headers
 from schemas.clock import format_time
 from schemas.keyspace import Keyspace
 from schemas.wire import encode_facts, encode_headers
@@ -52,10 +53,19 @@ def captures(count: int, seed: int = 7) -> Iterator[list[bytes]]:
             posting.kind.encode(),
             format_time(datetime.fromtimestamp(delivery.at, UTC)).encode(),
             b"signed",
-            encode_headers(((b"content-type", b"application/json"),)),
+            encode_headers(((b"content-type", b"application/json"), *_trace(number))),
             encode_facts(facts),
             delivery.body,
         ]
+
+
+def _trace(number: int) -> Headers:
+    """Every third request comes with a trace, as behind a gateway that traces some."""
+    return (
+        ()
+        if number % 3
+        else ((b"traceparent", f"00-{number:032x}-{number:016x}-01".encode()), (b"tracestate", b"gw=1"))
+    )
 
 
 async def fill(site: Site, count: int, after: int = 0) -> None:

@@ -13,7 +13,7 @@ from correlator.gathering import Entry
 from correlator.lease import Lease
 from correlator.store import Store
 from schemas.address import Address
-from schemas.callback import AccountFacts, Capture
+from schemas.callback import AccountFacts, Capture, Headers
 from schemas.events import (
     AccountNotice,
     Event,
@@ -56,6 +56,7 @@ def capture(
     after_seconds: float = 0,
     lines: tuple[str, ...] = (),
     dedupe_seconds: int = 8 * DAY,
+    headers: Headers = (),
     body: bytes = b"{}",
 ) -> Capture:
     """A capture received some time after NOW."""
@@ -66,7 +67,7 @@ def capture(
         account=account,
         received_at=NOW + timedelta(seconds=after_seconds),
         assurance="signed",
-        headers=(),
+        headers=headers,
         body=body,
         facts=AccountFacts(lines=lines, dedupe_seconds=dedupe_seconds),
     )
