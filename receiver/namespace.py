@@ -1,5 +1,7 @@
 """What a namespace remembers of itself, so that a start with other settings is refused before it can harm."""
 
+from collections.abc import Mapping
+
 from redis.asyncio import Redis
 
 from correlator.lookup import origin
@@ -26,20 +28,28 @@ async def keyspace_of(redis: Redis, keyspace: Keyspace) -> Keyspace:
 
 async def claim_namespace(redis: Redis, keyspace: Keyspace, settings: Settings) -> None:
     """Record layout, partitions and the id_key's fingerprint at first use; ConfigError where they differ later."""
-    ours = {
+    for field, value in _ours(settings).items():
+        await answer(redis.hsetnx(keyspace.meta, field, value))
+    mistakes = differences(await answer(redis.hgetall(keyspace.meta)), settings)
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
+def differences(recorded: Mapping[bytes, bytes], settings: Settings) -> list[str]:
+    """What a namespace remembers otherwise than the settings have it, in sentences; fields that it lacks are fine."""
+    told = {field: recorded[field.encode()].decode() for field in _ADVICE if field.encode() in recorded}
+    if told.get("layout") == IMPORTING:
+        return ["namespace: an import of a state was broken off: run `partyline state import` again"]
+    return [
+        f"{_ADVICE[field]} (found {told[field]}, have {value})"
+        for field, value in _ours(settings).items()
+        if told.get(field, value) != value
+    ]
+
+
+def _ours(settings: Settings) -> dict[str, str]:
+    return {
         "layout": LAYOUT,
         "partitions": str(settings.redis.partitions),
         "id_key": fingerprint(settings.id_key),
     }
-    for field, value in ours.items():
-        await answer(redis.hsetnx(keyspace.meta, field, value))
-    recorded = await answer(redis.hgetall(keyspace.meta))
-    if recorded[b"layout"].decode() == IMPORTING:
-        raise ConfigError(["namespace: an import of a state was broken off: run `partyline state import` again"])
-    mistakes = [
-        f"{_ADVICE[field]} (found {recorded[field.encode()].decode()}, have {value})"
-        for field, value in ours.items()
-        if recorded[field.encode()].decode() != value
-    ]
-    if mistakes:
-        raise ConfigError(mistakes)

@@ -19,6 +19,7 @@ from receiver.answers import (
 )
 from receiver.authentication import ReplayMalformed
 from receiver.links import KindsDiffer, Linking, PartitionsDiffer, SameTwice, UnknownLinked
+from receiver.probing import Probed
 from receiver.queries import Parameters, UnknownConversation, UnreadableAddress
 from receiver.resources import Alive, Conversation, Found, Handshake, Linked, NotReady, Ready, Received, Registration
 from receiver.sources import SourceRefused
@@ -103,7 +104,7 @@ def _callbacks(path: str, suffix: str) -> list[Operation]:
                 *_BODY,
                 *_UNAUTHENTIC,
                 *_DEFERRED,
-                *_refusals(UnknownAccount, SourceRefused, ReplayMalformed),
+                *_refusals(UnknownAccount, SourceRefused, ReplayMalformed, Probed),
             ),
         ),
         Operation(

@@ -25,6 +25,7 @@ from receiver.answers import (
 )
 from receiver.authentication import Repost, authenticate, handshake, quarantined_headers, reposted
 from receiver.partitions import CaptureLogs
+from receiver.probing import Probed, described, is_probe
 from receiver.provider import Provider
 from receiver.reception import Reception
 from receiver.settings import Account
@@ -146,6 +147,8 @@ class Webhooks:
             repost = reposted(arrival, endpoint.account, endpoint.provider, now, self._replay_tokens)
             callback = repost.callback if repost else authenticate(arrival, endpoint.account, endpoint.provider, now)
         except AuthenticationError as error:
+            if is_probe(arrival):
+                raise Probed(described(arrival.body)) from error
             return await self._refuse(endpoint, arrival, error, now, send)
         identifier = repost.id if repost else mint(now)
         kind = repost.kind if repost else "callback"

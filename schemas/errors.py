@@ -9,7 +9,7 @@
     │   ├── BodyTooSlow         408
     │   ├── UnknownAccount      404
     │   ├── HandshakeRefused    403
-    │   ├── SourceRefused       403   these eight in `receiver`: where requests come from; what `/v1` and the command
+    │   ├── SourceRefused       403   these nine in `receiver`: where requests come from; what `/v1` and the command
     │   ├── UnknownConversation 404   line are asked
     │   ├── UnreadableAddress   422
     │   ├── UnknownLinked       422
@@ -17,6 +17,7 @@
     │   ├── PartitionsDiffer    422
     │   ├── SameTwice           422
     │   ├── ReplayMalformed     422
+    │   ├── Probed              401
     │   └── AuthenticationError 401
     │       ├── SignatureMissing
     │       ├── SignatureMalformed

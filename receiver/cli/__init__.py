@@ -10,6 +10,7 @@ from receiver.cli.captures import commands as capture_commands
 from receiver.cli.checking import check
 from receiver.cli.conversations import commands as conversation_commands
 from receiver.cli.dead import commands as dead_commands
+from receiver.cli.doctor import doctor
 from receiver.cli.following import tail
 from receiver.cli.forgetting import forget
 from receiver.cli.posting import send
@@ -46,6 +47,7 @@ def _globally(
 app.command()(serve)
 app.command("try")(try_out)
 app.command()(check)
+app.command()(doctor)
 app.command()(send)
 app.command()(tail)
 app.command()(register)
