@@ -47,6 +47,7 @@ format: install ## bring the code into its form
 
 documents: install ## write schemas/documents/ anew from the code
 	$(BIN)/python -m receiver.documents
+	$(BIN)/python -m tests.provider_readings
 
 release-documents: install ## the same, and promise them: from then on nothing in them may be taken away
 	$(BIN)/python -m receiver.documents --release

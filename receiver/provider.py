@@ -4,8 +4,9 @@ One module in `receiver.providers` exports one `PROVIDER`. Its name is the modul
 folder, the metric label and the `provider` of an account: one name everywhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -66,6 +67,8 @@ class Provider(msgspec.Struct, frozen=True):
     register: Callable[[Capture], list[Parsed]]
     #: The account setting that holds the tokens of a GET subscription handshake; None: it has none.
     handshake_setting: str | None = None
+    #: Its words for the states of a message, and ours; any other word is `unknown`.
+    words: Mapping[str, str] = MappingProxyType({})
 
 
 class Registration(msgspec.Struct, frozen=True):

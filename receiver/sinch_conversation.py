@@ -67,7 +67,7 @@ class Chat(msgspec.Struct, frozen=True):
 # --- word tables ------------------------------------------------------------------------------------------
 
 #: While a message switches to another channel, nothing has been sent on that one yet.
-_STATES: dict[str, State] = {
+STATES: dict[str, State] = {
     "queued_on_channel": "sent",
     "switching_channel": "queued",
     "delivered": "delivered",
@@ -184,7 +184,7 @@ def _report(chat: Chat) -> Event:
     reason = chat.element.get("reason")
     message = _bare(chat, "outbound")
     status = status_of(
-        _STATES.get(word.lower(), "unknown"),
+        STATES.get(word.lower(), "unknown"),
         word,
         recipient=chat.contact,
         code=reason.text("code"),

@@ -13,7 +13,9 @@ from receiver.cli.dead import commands as dead_commands
 from receiver.cli.doctor import doctor
 from receiver.cli.following import tail
 from receiver.cli.forgetting import forget
+from receiver.cli.keys import keys
 from receiver.cli.posting import send
+from receiver.cli.providers import providers
 from receiver.cli.quarantine import commands as quarantine_commands
 from receiver.cli.reaching import choose_partition
 from receiver.cli.registering import register
@@ -48,6 +50,8 @@ app.command()(serve)
 app.command("try")(try_out)
 app.command()(check)
 app.command()(doctor)
+app.command()(keys)
+app.command()(providers)
 app.command()(send)
 app.command()(tail)
 app.command()(register)

@@ -679,5 +679,9 @@ def _registered(send: _Send, event: EventId, word: str, body: EventBody, evidenc
 
 
 PROVIDER = Provider(
-    name=_NAME, schemes=(SharedSecret(header=b"sb-signing-secret"), UrlToken()), parse=parse, register=register
+    name=_NAME,
+    schemes=(SharedSecret(header=b"sb-signing-secret"), UrlToken()),
+    parse=parse,
+    register=register,
+    words=_STATES,
 )

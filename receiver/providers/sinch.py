@@ -28,7 +28,7 @@ from msgspec.structs import replace
 from receiver.body import Node, decode
 from receiver.provider import Provider, address, registration
 from receiver.schemes import BasicAuth, SinchHmac, UrlToken
-from receiver.sinch_conversation import direct_evidence, ids, message_pointers, parse_conversation, status_of
+from receiver.sinch_conversation import STATES, direct_evidence, ids, message_pointers, parse_conversation, status_of
 from schemas.address import Address, is_phone
 from schemas.callback import Capture
 from schemas.errors import ParseError
@@ -577,4 +577,10 @@ def _words(keyword: Node) -> tuple[str, ...] | None:
     return tuple(word.lower() for word in words) or None
 
 
-PROVIDER = Provider(name=_NAME, schemes=(SinchHmac(), BasicAuth(), UrlToken()), parse=parse, register=register)
+PROVIDER = Provider(
+    name=_NAME,
+    schemes=(SinchHmac(), BasicAuth(), UrlToken()),
+    parse=parse,
+    register=register,
+    words=_STATES | STATES,
+)

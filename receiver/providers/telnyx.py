@@ -597,4 +597,4 @@ _READERS: dict[str, Callable[[Delivery], list[Parsed]]] = {
     "link_clicked": _link_clicked,
 }
 
-PROVIDER = Provider(name=NAME, schemes=(Ed25519(),), parse=parse, register=register)
+PROVIDER = Provider(name=NAME, schemes=(Ed25519(),), parse=parse, register=register, words=_STATES)

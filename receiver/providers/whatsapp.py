@@ -933,6 +933,4 @@ def _group_requested(scope: _Scope, request: Node) -> Event:
     )
 
 
-PROVIDER = Provider(
-    name=_NAME, schemes=(HubSignature(),), parse=parse, register=register, handshake_setting="verify_tokens"
-)
+PROVIDER = Provider(_NAME, (HubSignature(),), parse, register, handshake_setting="verify_tokens", words=_STATES)
