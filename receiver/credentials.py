@@ -57,7 +57,7 @@ def _secret() -> tuple[str, str]:
 
 
 def _user_and_password() -> tuple[str, str]:
-    return ":".join(("partyline", token())), ""
+    return "partyline:" + token(), ""
 
 
 #: How to make one for each setting there is: the public value, and what only the other side has.
