@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ from redis.asyncio import Redis
 from starlette.types import Receive, Scope, Send
 
 from receiver.doctor.asking import ask_rights
-from receiver.doctor.looking import look_at_files
+from receiver.doctor.looking import file_system, look_at_files, look_at_spool
 from receiver.doctor.rights import TRANSACTION, attempts
+from receiver.spool import Spool
 from schemas.keyspace import Keyspace
+from schemas.wire import CAPTURE_FIELDS
 from tests.command_line import Run, command_line
 from tests.farm import cluster, sentinels, standalone
 from tests.processes import embedded, partyline, service, write_config
@@ -33,6 +36,7 @@ from tests.service import (
     proof,
     running_app,
     serving,
+    settings_of,
 )
 from tests.traffic import telnyx
 
@@ -256,6 +260,32 @@ def test_files_with_secrets_are_found_wherever_they_are_named(tmp_path: Path) ->
         ("PARTYLINE_ID_KEY", str(tmp_path / "id"), 0o640),
     ]
     assert (literal.setting, literal.path, literal.mode & 0o777) == ("the configuration", str(config), 0o600)
+
+
+def test_a_spool_is_looked_at_and_none_is_made(tmp_path: Path, namespace: str) -> None:
+    """What waits, since when, what was set aside; a folder that cannot be; nothing where nothing is."""
+    settings = settings_of(document(namespace, spool={"dir": str(tmp_path / "spool")}))
+    before, made = look_at_spool(settings), (tmp_path / "spool").exists()
+    spool = Spool(settings)
+    spool.put([[b"value"] * len(CAPTURE_FIELDS)], time.time() - 90, tried_after=None, needed=True)
+    spool.close()
+    (tmp_path / "spool" / f"{namespace}.damaged-1.sqlite").touch()
+    after = look_at_spool(settings)
+    (tmp_path / "file").touch()
+    never = look_at_spool(settings_of(document(namespace, spool={"dir": str(tmp_path / "file" / "spool")})))
+
+    assert (before.captures, before.unusable, made) == (0, "", False)
+    assert before.free_bytes > 0
+    assert (after.captures, after.damaged) == (1, (str(tmp_path / "spool" / f"{namespace}.damaged-1.sqlite"),))
+    assert 89 < after.oldest_seconds < 120
+    assert after.bytes > 0
+    assert "is not a folder that this user may write to" in never.unusable
+
+
+def test_a_file_system_is_known_by_its_mount() -> None:
+    """The longest mount above a folder counts: /proc is one of its own everywhere."""
+    assert (file_system(Path("/proc/self")), file_system(Path("/proc"))) == ("proc", "proc")
+    assert file_system(Path("/")) not in {"", "proc"}
 
 
 # --- through a proxy --------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ async def test_each_request_has_one_line_that_names_its_capture_and_nobody(folde
         await running.settled()
         kept = await captures(running.space.redis, Keyspace(namespace))
     ids = [fields[b"id"].decode() for fields in kept]
-    lines: list[dict[str, Any]] = [orjson.loads(line) for line in running.process.log.splitlines() if line[0] == "{"]
+    lines: list[dict[str, Any]] = [orjson.loads(line) for line in running.process.log.splitlines()]
     said = [line for line in lines if line["event"] == "callback"]
 
     assert [(line["provider"], line["account"], line["outcome"], line["capture"]) for line in said] == [
@@ -43,6 +43,7 @@ async def test_each_request_has_one_line_that_names_its_capture_and_nobody(folde
         ("whatsapp", "main-whatsapp", "handshake", None),
         ("sinch", "main-sinch", "method_not_allowed", None),
     ]
+    assert ("warning", "accounts.main-sinch.on_unauthentic") in {(line["level"], line.get("setting")) for line in lines}
     assert {line["level"] for line in said} == {"info"}
     assert all(0 < line["milliseconds"] < 20_000 for line in said)
     fields = {"event", "level", "timestamp", "provider", "account", "outcome", "capture", "milliseconds"}

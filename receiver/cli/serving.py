@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import httpx
+import structlog
 import typer
 from rich.markup import escape
 
@@ -41,7 +42,7 @@ def serve(config: ConfigOption = None) -> None:
     log.configure()
     for row in explain(settings):
         if row.level == "warning":
-            err.print(f"{LEVELS['warning']} {row.path}: {escape(row.sentence)}")
+            _warn(row.path, row.sentence)
     asyncio.run(_serve(settings, path))
 
 
@@ -66,12 +67,28 @@ def try_out(
 async def _serve(settings: Settings, path: Path) -> None:
     stopped = stop_signal()
     async with serving(settings, path) as service:
-        err.print(f"partyline listens on {service.url} ({len(settings.accounts)} account(s)); Ctrl-C stops it")
+        _say(f"partyline listens on {service.url} ({len(settings.accounts)} account(s)); Ctrl-C stops it")
         telling = asyncio.ensure_future(_tell_when_ready(service))
         await stopped.wait()
         telling.cancel()
         tell_manager(os.environ, "STOPPING=1")
-        err.print("stopping: finishing what is under way …")
+        _say("stopping: finishing what is under way …")
+
+
+def _say(text: str) -> None:
+    """To whoever sits there; or as a line of the log, so that every line of a service is JSON."""
+    if err.is_terminal:
+        err.print(escape(text))
+    else:
+        structlog.get_logger().info(text)
+
+
+def _warn(setting: str, sentence: str) -> None:
+    """The same for what a configuration is warned of."""
+    if err.is_terminal:
+        err.print(f"{LEVELS['warning']} {setting}: {escape(sentence)}")
+    else:
+        structlog.get_logger().warning(sentence, setting=setting)
 
 
 async def _tell_when_ready(service: Service) -> None:

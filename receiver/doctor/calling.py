@@ -14,6 +14,8 @@ from receiver.settings import Account, Settings
 from schemas.errors import PartylineError
 
 _SECONDS = 30.0
+#: Beyond this, a limit on bodies is nobody's trouble.
+_LARGEST = 32 * 1024 * 1024
 #: What no provider needs.
 _INSIDE = ("/metrics", "/v1/conversations", "/readyz")
 _HEADERS = {"content-type": "application/json", PROBE.decode(): "1"}
@@ -42,7 +44,7 @@ async def call(url: str, settings: Settings) -> AsyncIterator[Probe]:
         for account in checked:
             yield await _asked(client, "body", f"accounts.{account.name}", _path(account), ODD_BODY)
         for account in checked[:1]:
-            large = b" " * settings.server.max_body_bytes
+            large = b" " * min(settings.server.max_body_bytes, _LARGEST)
             yield await _asked(client, "large", f"accounts.{account.name}", _path(account), large)
 
 

@@ -47,7 +47,7 @@ def look_at_spool(settings: Settings) -> Disk:
     is_embedded = settings.redis.url == "embedded"
     return Disk(
         free_bytes=shutil.disk_usage(place).free,
-        kind=_file_system(place),
+        kind=file_system(place),
         shared_with_redis=is_embedded and place.stat().st_dev == _existing(settings.redis.data_dir).stat().st_dev,
         captures=captures,
         bytes=held,
@@ -76,7 +76,7 @@ def _waiting(settings: Settings) -> tuple[int, int, float | None]:
     return fill.rows, fill.bytes, fill.oldest_at
 
 
-def _file_system(place: Path) -> str:
+def file_system(place: Path) -> str:
     """The kernel's word for the file system of a folder; empty where it does not tell."""
     try:
         mounts = [line.split()[:3] for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]

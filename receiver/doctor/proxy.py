@@ -15,7 +15,7 @@ TOPIC = "url"
 #: JSON that nobody's encoder writes: reading it and writing it anew changes it, and so does any change of encoding.
 ODD_BODY = '{ "probe" :"caf\\u00e9 \\/ caf\u00e9",\r\n\t"number":1.0, "number": 1e2 }\n'.encode()
 
-#: `account`: GET, no body. `body`: an odd one. `large`: one of server.max_body. `inside`: what no provider needs.
+#: `account`: GET, no body. `body`: an odd one. `large`: one within server.max_body. `inside`: what no provider needs.
 Purpose = Literal["account", "body", "large", "inside"]
 
 _METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -115,7 +115,7 @@ def _body(probe: Probe) -> Finding:
 def _large(probe: Probe) -> Finding:
     size = about(len(probe.body))
     if probe.reason == Probed.reason and probe.detail == described(probe.body):
-        return Finding("ok", TOPIC, "server.max_body", f"A body of {size}, all that server.max_body allows, arrives")
+        return Finding("ok", TOPIC, "server.max_body", f"A body of {size} arrives; server.max_body allows it")
     if probe.status == _TOO_LARGE and not probe.reason:
         less = f"The proxy refuses a body of {size}, which server.max_body allows"
         todo = "raise its limit (nginx: client_max_body_size), or lower server.max_body to what it takes"
