@@ -15,6 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from receiver import metrics
 from receiver.answers import METHOD_NOT_ALLOWED, NOT_FOUND, UNFORESEEN
 from receiver.operations import OPERATIONS
+from receiver.probing import Probed
 from schemas.errors import AuthenticationError
 from tests.test_deploy import DEPLOY
 from tests.test_documents import blocks, prose, slug
@@ -123,7 +124,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
 
 
 def test_every_refusal_is_watched_by_an_alert() -> None:
-    """What may go wrong with a callback is asked for by some rule; what is on another port is no callback."""
+    """What may go wrong with a callback is asked for by some rule; what is on another port, or a probe, is none."""
     patterns = [
         matchers["outcome"][1]
         for rule in RULES
@@ -135,7 +136,7 @@ def test_every_refusal_is_watched_by_an_alert() -> None:
         for operation in OPERATIONS
         if operation.path.startswith("/webhooks/")
         for refusal in operation.refusals
-        if refusal.reason != NOT_FOUND.reason
+        if refusal.reason not in {NOT_FOUND.reason, Probed.reason}
     }
 
     assert {word for word in of_callbacks if not any(re.fullmatch(each, word) for each in patterns)} == set()
