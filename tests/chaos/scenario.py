@@ -12,6 +12,9 @@ from tests.chaos.judge import Offence, Verdict
 from tests.chaos.ledger import Ledger
 from tests.chaos.world import Traffic, World
 
+#: Lines of what processes wrote, where a scenario breaks off.
+_LAST_WORDS = 80
+
 
 class Size(msgspec.Struct, frozen=True):
     """How much of everything."""
@@ -111,14 +114,15 @@ class Ran(msgspec.Struct, frozen=True):
 async def run(name: str, scenario: Scenario, size: Size) -> Ran:
     """Run one scenario, whatever becomes of it, and leave nothing of it behind."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
             told = await scenario(World(Path(folder), stack, rate=size.rate, seed=size.seed), size)
-        except NotRun as error:
-            return Ran(name, time.monotonic() - began, "not run", [str(error)])
-        except (AssertionError, Exception) as error:  # noqa: BLE001 - the others are to run all the same
-            notes = [line for note in getattr(error, "__notes__", []) for line in note.splitlines()]
-            return Ran(name, time.monotonic() - began, "FAIL", [f"{type(error).__name__}: {error}", *notes])
+    except NotRun as error:
+        return Ran(name, time.monotonic() - began, "not run", [str(error)])
+    except (AssertionError, Exception) as error:  # noqa: BLE001 - the others are to run all the same
+        # Each process that was started notes its last words, the latest first.
+        notes = [line for note in getattr(error, "__notes__", []) for line in note.splitlines()]
+        return Ran(name, time.monotonic() - began, "FAIL", [f"{type(error).__name__}: {error}", *notes[:_LAST_WORDS]])
     told.must_reach(size.rate)
     result = "FAIL" if told.wrong else "ok"
     return Ran(name, time.monotonic() - began, result, [told.line, *map(str, told.wrong)])
