@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from correlator.redis_client import short_path
-from receiver.process import die_with_parent
+from receiver.process import dying_with
 from schemas.errors import ConfigError
 
 _NO_SERVER = (
@@ -183,7 +183,7 @@ class EmbeddedRedis:
             stderr=subprocess.DEVNULL,
             umask=0o077,  # texts and numbers are in its files, whoever may enter the folder
             start_new_session=True,  # Ctrl-C is for us; the server ends last
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - only plain system calls; ours is a process of one thread
+            preexec_fn=dying_with(os.getpid()),  # noqa: PLW1509 - only plain system calls; ours is a process of one thread
         )
 
     def _wait_for_orphan(self) -> None:

@@ -3,16 +3,28 @@
 import asyncio
 import ctypes
 import gc
+import os
 import signal
+from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _YOUNG_OBJECTS = 10_000
 
 
-def die_with_parent() -> None:
-    """Call it in a child, before exec: the kernel then ends the child when its parent dies, however it dies."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def dying_with(parent: int) -> Callable[[], None]:
+    """What to call in a child, before exec: the kernel then ends it when its parent dies, however that dies.
+
+    `parent` is the parent's process id, asked for before the child is made: one that has died since tells nobody any
+    more, and its child would stay for ever, on sockets and files that the next parent wants.
+    """
+
+    def die_with_parent() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die_with_parent
 
 
 def settle() -> None:

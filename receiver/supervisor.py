@@ -25,7 +25,7 @@ from receiver.acceptance import accept
 from receiver.activation import handed_over, inherited
 from receiver.durability import too_few_replicas
 from receiver.embedded import EmbeddedRedis
-from receiver.process import die_with_parent
+from receiver.process import dying_with
 from receiver.settings import Settings
 from receiver.spool import Spool
 from receiver.worker import GRACE_SECONDS
@@ -146,7 +146,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stderr=self._stderr,
             start_new_session=True,  # Ctrl-C is for the supervisor; it stops its children in order
-            preexec_fn=die_with_parent,
+            preexec_fn=dying_with(os.getpid()),
         )
         log.info("child started", child=self._kind, pid=self._process.pid)
         if self._stopping.is_set():  # stop() came while it was being started, and had nothing to end yet

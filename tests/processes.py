@@ -25,7 +25,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from correlator.redis_client import connect, short_path
-from receiver.process import die_with_parent
+from receiver.process import dying_with
 from schemas.keyspace import Keyspace
 from tests.service import document, path, proof
 
@@ -106,7 +106,7 @@ class Process:
                 env={**plain_environment(folder), **environment},
                 pass_fds=fds,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - only plain system calls; tests have one thread
+                preexec_fn=dying_with(os.getpid()),  # noqa: PLW1509 - only plain system calls; tests have one thread
             )
         self._seen: set[Kin] = set()
 
