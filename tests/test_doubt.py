@@ -3,9 +3,8 @@
 import asyncio
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -255,13 +254,6 @@ async def test_a_letter_without_a_time_says_nothing_of_the_lag(runs: Runs) -> No
 # --- for real ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the test's own whose path is short enough for a unix socket."""
-    with tempfile.TemporaryDirectory(prefix="partyline-t-") as name:
-        yield Path(name)
-
-
 @pytest.mark.slow
 async def test_a_process_that_a_capture_kills_for_real(folder: Path) -> None:
     """Processes end by kill -9 in the middle of parsing; the one after the third works everything off.
@@ -272,6 +264,7 @@ async def test_a_process_that_a_capture_kills_for_real(folder: Path) -> None:
     with EmbeddedRedis(folder / "r") as server:
         async with service(folder, "doubt", redis={"url": server.url}) as running:
             pipeline = running.process.member("-m receiver pipeline")
+            await _at_work(running)
             pipeline.signal(signal.SIGSTOP)
             for body in (telnyx("one"), deadly, telnyx("two")):
                 assert (await running.post("telnyx", body)).status_code == 200
@@ -287,6 +280,14 @@ async def test_a_process_that_a_capture_kills_for_real(folder: Path) -> None:
     assert events == ["one", "two"]
     assert letter[b"reason"] == b"process_died"
     assert letter[b"detail"] == b"$: 3 pipelines died at it, one after the other"
+
+
+async def _at_work(running: Any) -> None:
+    """Wait until its pipeline has the lease: from then on it has not ended in order."""
+    both = (running.space.keys.lease, running.space.keys.trials)
+    async with asyncio.timeout(20):
+        while await running.space.redis.exists(*both) < len(both):  # noqa: ASYNC110 - another process writes them
+            await asyncio.sleep(0.02)
 
 
 async def _one_life(folder: Path, url: str, number: int, running: Any) -> int:

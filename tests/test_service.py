@@ -312,7 +312,7 @@ async def test_an_embedded_redis_that_dies_is_started_again(folder: Path, namesp
         await gone([server])
         await ready(running.client, running.process)
         after = await running.post("telnyx", telnyx("after"))
-        await running.space.worked_off()
+        await running.settled()
         found = facts(await running.space.events())
 
     assert (before.status_code, after.status_code) == (200, 200)
