@@ -20,6 +20,7 @@ import structlog
 from receiver import metrics
 from receiver.acceptance import Gate
 from receiver.captures import Fence
+from receiver.keeping import Appends
 from receiver.outlet import Outlet, Row
 from receiver.spool_file import SpoolFile
 from schemas.errors import StoreError
@@ -37,19 +38,11 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 
-class Log(Protocol):
+class Log(Appends, Protocol):
     """The capture log, as far as draining goes."""
-
-    async def append(self, captures: Sequence[list[bytes]], fence: Fence | None = None) -> str:
-        """Make captures durable, in order, and give the log's position; or raise StoreError, past the fence too."""
-        ...
 
     async def raise_fence(self, fence: Fence) -> None:
         """What was begun under a lower number is not written from now on."""
-        ...
-
-    async def last(self) -> str:
-        """The log's position."""
         ...
 
     async def find(self, captures: Collection[bytes], after: Collection[str]) -> set[bytes]:

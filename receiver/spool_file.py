@@ -212,7 +212,7 @@ class SpoolFile:
         """Rename a damaged file, unless another process was quicker; what to tell people."""
         inode = self._opened[1] if self._opened else None
         self.close()
-        aside = self.folder / f"{self.path.stem}.damaged-{time.time_ns()}.sqlite"
+        aside = self.folder / _damaged(self.path.stem, time.time_ns())
         with self._alone():
             if inode in (None, _numbers(self.path)[1]):
                 for suffix in _SUFFIXES:
@@ -258,3 +258,12 @@ def _make(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {_FORMAT}")
     connection.execute("COMMIT")
+
+
+def set_aside(folder: Path, namespace: str) -> list[Path]:
+    """The damaged files of a namespace that were set aside and that nobody has looked after yet."""
+    return sorted(folder.glob(_damaged(namespace, "*")))
+
+
+def _damaged(namespace: str, when: object) -> str:
+    return f"{namespace}.damaged-{when}.sqlite"

@@ -19,6 +19,7 @@ from receiver.partitions import CaptureLogs
 from receiver.settings import Settings
 from receiver.settings.formats import written_duration, written_size
 from receiver.spool import Account, Spool, file_of
+from receiver.spool_file import set_aside
 from receiver.tables import columns
 from schemas.errors import PartylineError
 from schemas.keyspace import keyspaces
@@ -40,7 +41,7 @@ def ls(*, config: ConfigOption = None, json: JsonOption = False) -> None:
         found = spool.accounts() if spool.path.exists() else []
     finally:
         spool.close()
-    aside = sorted(str(path) for path in settings.spool.dir.glob(f"{settings.namespace}.damaged-*.sqlite"))
+    aside = [str(path) for path in set_aside(settings.spool.dir, settings.namespace)]
     said = _said(settings, found, aside)
     if json:
         out.file.write(f"{orjson.dumps(said).decode()}\n")

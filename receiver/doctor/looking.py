@@ -10,27 +10,17 @@ from typing import Any
 
 from receiver.doctor.files import SecretFile
 from receiver.doctor.spooling import Disk
+from receiver.providers import PROVIDERS
 from receiver.settings import Settings
+from receiver.settings.loading import secret_settings
 from receiver.spool import Spool
-from receiver.spool_file import refuse_unwritable
+from receiver.spool_file import refuse_unwritable, set_aside
 from schemas.errors import StoreError
 
 _MOUNTS = Path("/proc/self/mounts")
 _REFERENCE = "file:"
-#: Settings that hold a secret where no reference stands instead.
-_SECRET = frozenset(
-    {
-        "id_key",
-        "api_tokens",
-        "replay_tokens",
-        "url",
-        "secrets",
-        "app_secrets",
-        "url_tokens",
-        "basic_auth",
-        "verify_tokens",
-    }
-)
+#: Settings that hold a secret where no reference stands instead; whoever reads a public key learns nothing.
+_SECRET = secret_settings(PROVIDERS.values()) - {"public_keys"}
 
 
 # --- the spool --------------------------------------------------------------------------------------------
@@ -52,7 +42,7 @@ def look_at_spool(settings: Settings) -> Disk:
         captures=captures,
         bytes=held,
         oldest_seconds=0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
-        damaged=tuple(sorted(map(str, settings.spool.dir.glob(f"{settings.namespace}.damaged-*.sqlite")))),
+        damaged=tuple(map(str, set_aside(settings.spool.dir, settings.namespace))),
     )
 
 

@@ -119,6 +119,11 @@ def _kinds(providers: Iterable[Provider]) -> _Kinds:
     return kinds
 
 
+def credential_settings(providers: Iterable[Provider]) -> dict[str, Setting]:
+    """The settings that hold credentials of any of these providers."""
+    return _credential_settings(_kinds(providers))
+
+
 def _credential_settings(kinds: _Kinds) -> dict[str, Setting]:
     return {
         setting: Setting(setting, formats.credential(setting, mistakes), many=True, secret=True)

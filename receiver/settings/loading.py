@@ -5,7 +5,7 @@ a mistake. The defaults stand in `receiver.settings.values`.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,12 @@ _SECTIONS: dict[str, dict[str, Setting]] = {
     "retention": _RETENTION,
     "correlation": _CORRELATION,
 }
+
+
+def secret_settings(providers: Iterable[Provider]) -> frozenset[str]:
+    """The name of every setting that holds a secret: the last word of its key path."""
+    sections = (_TOP, *_SECTIONS.values(), accounts.credential_settings(providers))
+    return frozenset(name for section in sections for name, setting in section.items() if setting.secret)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
