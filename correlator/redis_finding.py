@@ -5,6 +5,7 @@ a client of ours has one server to talk to at a time, whatever stands around it.
 fail or are refused, and the next one is made to the server that is in charge then.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -87,6 +88,24 @@ def _node(owner: Sequence[Any], asked: Host) -> Host:
     return (host or asked[0], int(owner[1]))
 
 
+class Sentinels(Sentinel):
+    """redis-py's, asked one question at a time.
+
+    It puts whoever has answered first in its list, and two at once may each put one there and push another out: it
+    would never be asked again, nor closed.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._asking = asyncio.Lock()
+
+    async def discover_master(self, service_name: str) -> Host:
+        """Where the master is. Raises ConnectionError when nobody can say."""
+        async with self._asking:
+            found: Host = await super().discover_master(service_name)
+        return found
+
+
 class FindingPool(SentinelConnectionPool):
     """Connections to whoever is in charge."""
 
@@ -134,7 +153,7 @@ def finding_pool(url: RedisUrl, key: str, options: dict[str, Any]) -> FindingPoo
         manager: Any = SlotOwner(url.hosts, key_slot(key.encode()), {**asking, "ssl": url.tls})
     else:
         asking = {name: value for name, value in asking.items() if name not in ("username", "password", "db")}
-        manager = Sentinel(url.hosts, sentinel_kwargs={**asking, "ssl": url.tls, **url.sentinel_options})  # type: ignore[no-untyped-call]
+        manager = Sentinels(url.hosts, sentinel_kwargs={**asking, "ssl": url.tls, **url.sentinel_options})
     connection = _TlsConnection if url.tls else _Connection
     return FindingPool(url.service, manager, connection_class=connection, **options)  # type: ignore[no-untyped-call]
 

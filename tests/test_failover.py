@@ -187,6 +187,20 @@ async def test_hints_come_from_wherever_the_master_is(
     assert {one.sequence for one in heard} == {1, 2}
 
 
+async def test_no_sentinel_is_forgotten(tmp_path: Path) -> None:
+    """However many connections are made at once while one of them is away: it may be the last one that is left later."""
+    async with sentinels(tmp_path) as farm:
+        farm.sentinels[0].kill()
+        client = connect(farm.url, 1.0)
+        pool: Any = client.connection_pool
+        found = await asyncio.gather(*(pool.get_master_address() for _ in range(8)))
+        asked = [each.connection_pool.connection_kwargs["port"] for each in pool.sentinel_manager.sentinels]
+        await client.aclose()
+
+    assert {port for _, port in found} == {farm.servers[0].port}
+    assert sorted(asked) == sorted(each.port for each in farm.sentinels)
+
+
 # --- the whole program ---
 
 
