@@ -165,8 +165,9 @@ async def _work(runs: Runs) -> bool:
         await asyncio.wait([running], timeout=5)
         return running.exception() is None
     finally:
-        settled.cancel()
-        await asyncio.gather(settled, return_exceptions=True)
+        while not settled.done():  # redis-py may swallow being cancelled in the middle of a command
+            settled.cancel()
+            await asyncio.wait([settled], timeout=0.5)
         await redis.aclose()
 
 

@@ -188,7 +188,7 @@ async def test_hints_come_from_wherever_the_master_is(
 
 
 async def test_no_sentinel_is_forgotten(tmp_path: Path) -> None:
-    """However many connections are made at once while one of them is away: it may be the last one that is left later."""
+    """However many connections are made at once while it is away: later it may be the last one that is left."""
     async with sentinels(tmp_path) as farm:
         farm.sentinels[0].kill()
         client = connect(farm.url, 1.0)
