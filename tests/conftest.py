@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from correlator.redis_client import connect
 from receiver.embedded import EmbeddedRedis
 from schemas.keyspace import Keyspace
+from tests.processes import write_config
 
 hypothesis_settings.register_profile("tests", deadline=None, max_examples=100, print_blob=True)
 hypothesis_settings.register_profile("deep", deadline=None, max_examples=5000, print_blob=True)
@@ -54,3 +55,11 @@ def namespace() -> str:
 def keyspace(namespace: str) -> Keyspace:
     """The keys of it."""
     return Keyspace(namespace)
+
+
+@pytest.fixture
+def configured(folder: Path, namespace: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a configuration of the test's namespace in it."""
+    write_config(folder, namespace, redis={"url": redis_url})
+    monkeypatch.chdir(folder)
+    return folder

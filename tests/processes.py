@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from correlator.redis_client import connect, short_path
+from receiver.embedded import EmbeddedRedis
 from receiver.process import dying_with
 from schemas.keyspace import Keyspace
 from tests.service import document, path, proof
@@ -236,6 +237,17 @@ async def gone(family: Iterable[Kin], seconds: float = _PATIENCE_SECONDS) -> Non
     except AssertionError as error:
         error.add_note(f"left: {[(kin.pid, kin.command) for kin in left()]}")
         raise
+
+
+@contextmanager
+def frozen(server: EmbeddedRedis) -> Iterator[None]:
+    """A server that takes connections and commands meanwhile, and answers none."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
 
 
 # --- a service and its children ---

@@ -46,7 +46,6 @@ from schemas.keyspace import Keyspace
 from schemas.wire import QUARANTINE_FIELDS, encode_capture, encode_facts
 from tests.command_line import Run, command_line
 from tests.engine import BOB, CAT, ID_KEY, LINE, NOW, Engine, event, everyone, group, pair, pointed
-from tests.processes import write_config
 from tests.test_history import NAMESPACE, RUNNER, Histories, Said, account_of, as_parsed
 
 ANN = Address("+15555550111")
@@ -675,16 +674,11 @@ def filled(redis_url: str, keyspace: Keyspace) -> None:
 
 @pytest.fixture
 def run(
-    tmp_path: Path,
-    keyspace: Keyspace,
-    redis_url: str,
+    configured: Path,  # noqa: ARG001 - it makes the working directory
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> Run:
     """Runs one command line to its end."""
-    write_config(tmp_path, keyspace.namespace, redis={"url": redis_url})
-    monkeypatch.chdir(tmp_path)
-
     return command_line(monkeypatch, capsysbinary)
 
 

@@ -5,8 +5,8 @@ import contextlib
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tests.processes import (
     client_of,
     deliver,
     drained,
+    frozen,
     gone,
     kill,
     partyline,
@@ -43,17 +44,6 @@ from tests.traffic import BOB, CAT, facts, keep_sending, telnyx, without_gap_or_
 
 NAME = "outage"
 DEADLINE = "400ms"
-
-
-@contextmanager
-def frozen(server: EmbeddedRedis) -> Iterator[None]:
-    """A server that takes commands and answers none."""
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 def redis_at(server: EmbeddedRedis | Path) -> dict[str, Any]:

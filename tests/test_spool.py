@@ -1,9 +1,7 @@
 """The spool on a real disk, and with it the writer and the drain on a real Redis that is frozen, full and away."""
 
 import asyncio
-import os
 import resource
-import signal
 import sqlite3
 import tempfile
 import threading
@@ -29,6 +27,7 @@ from receiver.writer import Writer
 from schemas.errors import ConfigError, StoreError
 from schemas.keyspace import Keyspace
 from schemas.wire import CAPTURE_FIELDS
+from tests.processes import frozen
 from tests.service import captures, document, settings_of
 from tests.test_writer import entry, logged
 
@@ -419,17 +418,6 @@ def server() -> Iterator[EmbeddedRedis]:
     """A Redis of the test's own, which it may freeze and kill."""
     with tempfile.TemporaryDirectory(prefix="partyline-t-") as folder, EmbeddedRedis(Path(folder)) as embedded:
         yield embedded
-
-
-@contextmanager
-def frozen(server: EmbeddedRedis) -> Iterator[None]:
-    """A server that takes connections and commands, and answers none."""
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 @asynccontextmanager

@@ -15,7 +15,6 @@ from correlator.subscribers import GivenUp, Group, Subscribers
 from schemas.keyspace import Keyspace
 from tests.chatter import event, publish
 from tests.command_line import Run, command_line
-from tests.processes import write_config
 from tests.service import everything
 
 Make = Callable[..., Subscription]
@@ -138,15 +137,11 @@ def _untimed(letter: GivenUp) -> tuple[Any, ...]:
 
 @pytest.fixture
 def run(
-    tmp_path: Path,
-    keyspace: Keyspace,
-    redis_url: str,
+    configured: Path,  # noqa: ARG001 - it makes the working directory
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> Run:
     """Runs one command line to its end."""
-    write_config(tmp_path, keyspace.namespace, redis={"url": redis_url})
-    monkeypatch.chdir(tmp_path)
     return command_line(monkeypatch, capsysbinary, "subscribers")
 
 

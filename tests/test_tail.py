@@ -21,7 +21,6 @@ import pytest
 from rich.cells import cell_len
 
 from receiver.samples import SAMPLES
-from schemas.keyspace import Keyspace
 from tests.command_line import Run, command_line
 from tests.processes import (
     PROGRAM,
@@ -322,15 +321,11 @@ WRONG = {
 
 @pytest.fixture
 def run(
-    folder: Path,
-    keyspace: Keyspace,
-    redis_url: str,
+    configured: Path,  # noqa: ARG001 - it makes the working directory
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
 ) -> Run:
     """Runs one tail, for a namespace that nothing has happened in."""
-    write_config(folder, keyspace.namespace, redis={"url": redis_url})
-    monkeypatch.chdir(folder)
     return command_line(monkeypatch, capsysbinary, "tail")
 
 
