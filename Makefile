@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deep chaos check format documents release-documents bench lock audit sbom clean
+.PHONY: help install run test test-deep chaos rehearsal check format documents release-documents bench lock audit sbom clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-deep: install ## thousands of random histories, a thousand new groups under
 
 chaos: install ## everything that may go wrong, done to real processes under load: 20 minutes; some of it takes root
 	$(BIN)/python -m tests.chaos
+
+rehearsal: install ## deploy/README.md followed to the letter on a fresh Debian with systemd (5 minutes; takes root)
+	REHEARSAL=1 $(BIN)/python -m pytest -q -s tests/test_rehearsal.py
 
 check: install ## lint, formatting, strict types, import contracts
 	$(BIN)/ruff check .

@@ -57,6 +57,7 @@ def _nginx_filled_in(place: Place) -> Mapping[str, str]:
     return {
         "pid /run/nginx.pid;": f"pid {place.folder}/nginx.pid;",
         "worker_processes auto;": "worker_processes 1;",
+        "access_log /var/log/nginx/access.log ": "access_log /dev/stdout ",
         "http {\n": f"http {{\n{temporary}",
         "listen 443 ssl default_server;": f"listen 127.0.0.1:{place.port} ssl default_server;",
         "listen 443 ssl; ": f"listen 127.0.0.1:{place.port} ssl; ",
@@ -137,10 +138,7 @@ class Proxy(msgspec.Struct, frozen=True):
     @asynccontextmanager
     async def client(self, address: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
         """An HTTP client of it, that connects from an address of this machine."""
-        transport = _Named(httpx.AsyncHTTPTransport(verify=self.trust, local_address=address))
-        async with httpx.AsyncClient(
-            base_url=f"https://127.0.0.1:{self.place.port}", headers={"host": HOST}, transport=transport, timeout=20
-        ) as client:
+        async with client_by_name(f"https://127.0.0.1:{self.place.port}", self.trust, address) as client:
             yield client
 
     @asynccontextmanager
@@ -153,6 +151,16 @@ class Proxy(msgspec.Struct, frozen=True):
             yield reader, writer
         finally:
             writer.transport.abort()
+
+
+@asynccontextmanager
+async def client_by_name(
+    base_url: str, trust: ssl.SSLContext, address: str | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client that goes to an address and asks for the name of the shipped configurations there."""
+    transport = _Named(httpx.AsyncHTTPTransport(verify=trust, local_address=address))
+    async with httpx.AsyncClient(base_url=base_url, headers={"host": HOST}, transport=transport, timeout=20) as client:
+        yield client
 
 
 class _Named(httpx.AsyncBaseTransport):

@@ -6,17 +6,17 @@ import socket
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 
 import httpx
 import pytest
 
 from receiver.activation import handed_over, inherited, tell_manager
+from receiver.schemes import Signed
 from schemas.errors import ConfigError
 from tests.processes import PROGRAM, Process, client_of, ready, space_at, started, until, write_config
-from tests.service import path, proof
-from tests.traffic import BOB, CAT, facts, telnyx, without_gap_or_repeat
+from tests.service import proof
+from tests.traffic import facts, post_facts, without_gap_or_repeat
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,10 @@ async def test_a_port_that_a_dying_worker_has_still_is_waited_for(folder: Path, 
             await process.says(f"listens on http://127.0.0.1:{port}")
 
 
+def _signed(body: bytes) -> Signed:
+    return proof("telnyx", body, now=datetime.now(UTC))
+
+
 @pytest.mark.slow
 async def test_a_rolling_restart_fails_no_request_and_loses_and_repeats_nothing(
     folder: Path, redis_url: str, namespace: str
@@ -134,7 +138,8 @@ async def test_a_rolling_restart_fails_no_request_and_loses_and_repeats_nothing(
         running = [start("a-0"), start("b-0")]
         async with client_of(f"http://127.0.0.1:{port}") as client, space_at(redis_url, namespace) as space:
             await ready(client, running[0])
-            senders = [asyncio.create_task(_send(client, f"{one}", answered)) for one in range(4)]
+            alone = (b"connection", b"close")
+            senders = [asyncio.create_task(post_facts(client, _signed, f"{one}", answered, alone)) for one in range(4)]
             for turn in range(1, 3):
                 for place, name in enumerate("ab"):
                     enough = len(answered) + 50
@@ -155,13 +160,3 @@ async def test_a_rolling_restart_fails_no_request_and_loses_and_repeats_nothing(
     assert {name: found[name] for name in answered} == dict.fromkeys(answered, 1)
     assert set(found.values()) == {1}
     assert without_gap_or_repeat(events)
-
-
-async def _send(client: httpx.AsyncClient, tag: str, answered: list[str]) -> None:
-    """Post one new fact after the other, each by a connection of its own. Whatever is not a 200 ends it."""
-    for number in count():
-        body = telnyx(f"{tag}-{number}", others=(BOB, CAT))
-        headers = [(b"connection", b"close"), *proof("telnyx", body, now=datetime.now(UTC))]
-        response = await client.post(path("telnyx"), content=body, headers=headers)
-        assert response.status_code == 200, response.text
-        answered.append(f"{tag}-{number}")

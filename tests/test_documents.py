@@ -80,7 +80,12 @@ _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 def blocks(document: Path, language: str) -> list[str]:
     """The fenced blocks of one language, without their indentation."""
-    return [textwrap.dedent(body) for _, found, body in _FENCED.findall(document.read_text()) if found == language]
+    return fenced(document.read_text(), language)
+
+
+def fenced(text: str, language: str) -> list[str]:
+    """The same of a part of a document."""
+    return [textwrap.dedent(body) for _, found, body in _FENCED.findall(text) if found == language]
 
 
 def prose(document: Path) -> str:

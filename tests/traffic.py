@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import orjson
 
+from receiver.schemes import Signed
 from tests.processes import Service
-from tests.service import LINE
+from tests.service import LINE, path
 
 ANN, BOB, CAT, DAN = "+15555550111", "+15555550112", "+15555550113", "+15555550114"
 
@@ -72,6 +73,21 @@ def sequences(events: list[dict[str, Any]]) -> dict[str, list[int]]:
 def without_gap_or_repeat(events: list[dict[str, Any]]) -> bool:
     """Whether every subject counts 1, 2, 3 … in stream order."""
     return all(numbers == list(range(1, len(numbers) + 1)) for numbers in sequences(events).values())
+
+
+async def post_facts(
+    client: httpx.AsyncClient,
+    sign: Callable[[bytes], Signed],
+    tag: str,
+    answered: list[str],
+    *more: tuple[bytes, bytes],
+) -> None:
+    """Post one new fact after the other, with these headers besides, for ever. Whatever is not a 200 ends it."""
+    for number in count():
+        body = telnyx(f"{tag}-{number}", others=(BOB, CAT))
+        response = await client.post(path("telnyx"), content=body, headers=[*more, *sign(body)])
+        assert response.status_code == 200, response.text
+        answered.append(f"{tag}-{number}")
 
 
 async def keep_sending(running: Service, tag: str, answered: list[str], refused: list[httpx.Response]) -> None:
