@@ -66,6 +66,7 @@ def attempts(keyspace: Keyspace) -> dict[str, tuple[str, ...]]:
         "psubscribe": ("PSUBSCRIBE", keyspace.every_channel),
         "client|setname": ("CLIENT", "SETNAME", "partyline"),
         "config|get": ("CONFIG", "GET", "appendonly"),
+        "acl|dryrun": ("ACL", "DRYRUN", "default", "PING"),
         FOR_CLUSTER: ("CLUSTER", "SLOTS"),
     }
 
