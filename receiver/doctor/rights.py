@@ -44,6 +44,7 @@ def attempts(keyspace: Keyspace) -> dict[str, tuple[str, ...]]:
         "hmget": ("HMGET", key, "f"),
         "hgetall": ("HGETALL", key),
         "hdel": ("HDEL", key, "f"),
+        "hincrby": ("HINCRBY", key, "f", "1"),
         "hlen": ("HLEN", key),
         "sadd": ("SADD", key, "m"),
         "srem": ("SREM", key, "m"),
