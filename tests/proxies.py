@@ -137,7 +137,7 @@ class Proxy(msgspec.Struct, frozen=True):
     @asynccontextmanager
     async def client(self, address: str = "127.0.0.1") -> AsyncIterator[httpx.AsyncClient]:
         """An HTTP client of it, that connects from an address of this machine."""
-        transport = _Named(httpx.AsyncHTTPTransport(verify=self.trust, local_address=address))
+        transport = Named(httpx.AsyncHTTPTransport(verify=self.trust, local_address=address))
         async with httpx.AsyncClient(
             base_url=f"https://127.0.0.1:{self.place.port}", headers={"host": HOST}, transport=transport, timeout=20
         ) as client:
@@ -155,17 +155,19 @@ class Proxy(msgspec.Struct, frozen=True):
             writer.transport.abort()
 
 
-class _Named(httpx.AsyncBaseTransport):
+class Named(httpx.AsyncBaseTransport):
     """Shakes hands with the host's name, although it connects to an address."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Say the name, and pass it on."""
         request.extensions["sni_hostname"] = HOST
         return await self._inner.handle_async_request(request)
 
     async def aclose(self) -> None:
+        """Close what it passes on to."""
         await self._inner.aclose()
 
 
