@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deep chaos rehearsal check format documents release-documents bench lock audit sbom clean
+.PHONY: help install run test test-deep test-containers chaos rehearsal check format documents release-documents bench lock audit \
+	sbom clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -31,6 +32,9 @@ test-deep: install ## thousands of random histories, a thousand new groups under
 	PARTYLINE_KILLS=200 PARTYLINE_KILL_EVENTS=100000 $(BIN)/python -m pytest -q -s --timeout=3600 \
 		tests/test_subscribe_kills.py
 	$(BIN)/python -m tests.simulation --callbacks 1000000 --seed 7
+
+test-containers: install ## build the image and run compose.yaml with a real docker (it fetches the base images)
+	CONTAINER_ENGINE=1 $(BIN)/python -m pytest -q tests/test_container_engine.py
 
 chaos: install ## everything that may go wrong, done to real processes under load: 20 minutes; some of it takes root
 	$(BIN)/python -m tests.chaos

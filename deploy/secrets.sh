@@ -28,6 +28,8 @@ if ! [ -s secrets/users.acl ]; then
     printf 'redis://subscriber:%s@%s:6379\n' "$theirs" "$redis" > secrets/subscriber_url
 fi
 printf 'PARTYLINE_HOST=%s\n' "$host" > .env
+# These are mounted as well, whatever umask the checkout was made with.
+chmod a+r container.toml redis.conf Caddyfile
 
 echo "deploy/secrets/ is ready. Back up deploy/secrets/id_key: what is stored can be served with no other."
 [ "$redis" != redis ] || [ -s secrets/telnyx_public_key ] || echo "Still to do: put your Telnyx public key into deploy/secrets/telnyx_public_key."

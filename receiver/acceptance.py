@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, ResponseError
 
 from correlator.scripts import answer
-from receiver.durability import check_durability, check_version
+from receiver.durability import check_durability, check_loading, check_version
 from receiver.namespace import claim_namespace
 from receiver.settings import Settings
 from schemas.errors import ConfigError, StoreError
@@ -34,6 +34,7 @@ async def accept(redis: Redis, keyspace: Keyspace, settings: Settings) -> None:
         await answer(redis.ping())
         await check_version(redis)
         await check_durability(redis, settings.redis.durability)
+        await check_loading(redis, keyspace, settings.redis.durability)
         await claim_namespace(redis, keyspace, settings)
     except StoreError as error:
         if isinstance(error.__cause__, ResponseError | AuthenticationError):

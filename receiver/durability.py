@@ -4,14 +4,24 @@ import re
 from collections.abc import Mapping
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, ResponseError
 
 from correlator.scripts import answer
 from schemas.errors import ConfigError, StoreError
+from schemas.keyspace import Keyspace
 
 _ASKED = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 _FSYNC_RANK = {"no": 0, "everysec": 1, "always": 2}
 _NEEDED_RANK = {"everysec": 1, "always": 2}
 _OLDEST = (6, 2)
+#: From the first on, and from the second on no more, a server loads what scripts wrote as its default user, and leaves
+#: out what that user may not do: https://github.com/redis/redis/issues/14541
+_FORGETFUL, _MENDED = (7, 0), (8, 6)
+#: What it then does, and what helps.
+FORGETS = (
+    "a restart of the server would lose what is stored: its default user, as which it loads its file, may not write it",
+    "let that user do all, and nobody be it: user default off ~* &* +@all (as in deploy/users.acl)",
+)
 
 
 async def check_version(redis: Redis) -> None:
@@ -26,8 +36,22 @@ async def check_version(redis: Redis) -> None:
 
 def too_old(version: str) -> bool:
     """Whether a server's version is one that lacks commands of ours; one that cannot be read is let pass. Pure."""
+    found = _numbers(version)
+    return found is not None and found < _OLDEST
+
+
+def forgetful(version: str) -> bool:
+    """Whether a server's version is one whose default user decides what a restart leaves. Pure.
+
+    One that cannot be read may be: such a server is asked.
+    """
+    found = _numbers(version)
+    return found is None or _FORGETFUL <= found < _MENDED
+
+
+def _numbers(version: str) -> tuple[int, int] | None:
     found = re.match(r"(\d+)\.(\d+)", version)
-    return found is not None and (int(found[1]), int(found[2])) < _OLDEST
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 async def check_durability(redis: Redis, durability: str) -> None:
@@ -45,6 +69,49 @@ async def check_durability(redis: Redis, durability: str) -> None:
     mistakes = weaknesses(texts, durability)
     if mistakes:
         raise ConfigError(mistakes)
+
+
+async def check_loading(redis: Redis, keyspace: Keyspace, durability: str) -> None:
+    """Raise ConfigError when a server that is to keep what it is given would not load it again, or does not tell."""
+    if durability == "none":
+        return
+    try:
+        mistake = None if await loads_all(redis, keyspace) else "; ".join(FORGETS)
+    except StoreError as error:
+        if not isinstance(error.__cause__, NoPermissionError):
+            raise
+        mistake = (
+            "the server does not tell whether a restart keeps what is stored; allow ACL DRYRUN (+acl|dryrun), "
+            'or say durability = "none"'
+        )
+    if mistake:
+        raise ConfigError([f"redis.durability: {mistake}"])
+
+
+async def loads_all(redis: Redis, keyspace: Keyspace) -> bool:
+    """Whether the server will load what our scripts write; as far as its version and its default user tell.
+
+    Raises StoreError, also where our user may not ask.
+    """
+    if not forgetful(await _version(redis)):
+        return True
+    try:
+        said = await answer(redis.acl_dryrun("default", "XADD", keyspace.captures, "*", "f", ""))
+    except StoreError as error:
+        if isinstance(error.__cause__, ResponseError) and not isinstance(error.__cause__, NoPermissionError):
+            return True  # it knows no such question: it is older, or has no such users
+        raise
+    return _text(said) == "OK"
+
+
+async def _version(redis: Redis) -> str:
+    """What the server says of itself; empty where our user may not ask."""
+    try:
+        return str((await answer(redis.info("server"))).get("redis_version", ""))
+    except StoreError as error:
+        if not isinstance(error.__cause__, ResponseError):
+            raise
+        return ""
 
 
 async def too_few_replicas(redis: Redis, wanted: int) -> int | None:

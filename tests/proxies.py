@@ -170,10 +170,12 @@ class _Named(httpx.AsyncBaseTransport):
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Say the name, and pass it on."""
         request.extensions["sni_hostname"] = HOST
         return await self._inner.handle_async_request(request)
 
     async def aclose(self) -> None:
+        """Close what it passes on to."""
         await self._inner.aclose()
 
 

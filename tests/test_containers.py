@@ -32,6 +32,12 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 #: What checks them in others' words; `make test-deep` fetches it.
 VALIDATORS = ["kubernetes-validate==1.37.0", "compose-spec==0.2.1"]
 USER = 10001
+#: What the image is made of, by the names that it has in the project's root.
+COPIED = {
+    name.rstrip("/")
+    for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    for name in line.split()[:-1]
+}
 #: Supervisor, workers, pipelines and an embedded Redis, one after the other.
 STOPPING_SECONDS = 2 * (GRACE_SECONDS + 5) + 10
 
@@ -74,15 +80,10 @@ def test_every_command_in_these_files_exists() -> None:
 
 def test_the_image_is_made_of_files_that_exist_and_are_let_in() -> None:
     """What is copied is there, .dockerignore lets it through, and that lets nothing else through."""
-    copied = {
-        name.rstrip("/")
-        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
-        for name in line.split()[:-1]
-    }
     ignore = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
 
-    assert copied == {line[1:] for line in ignore if line.startswith("!")}
-    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert {line[1:] for line in ignore if line.startswith("!")} == COPIED
+    assert [name for name in COPIED if not (ROOT / name).exists()] == []
     assert "*" in ignore
 
 
@@ -212,7 +213,7 @@ def test_the_receiver_has_as_long_to_stop_as_it_needs() -> None:
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """A copy of deploy/ in which secrets.sh was run."""
-    for name in ("secrets.sh", "users.acl", "redis.conf"):
+    for name in ("secrets.sh", "users.acl", "redis.conf", "container.toml", "Caddyfile"):
         shutil.copy(DEPLOY / name, tmp_path)
     _make_secrets(tmp_path)
     return tmp_path
@@ -239,6 +240,16 @@ def test_secrets_are_made_once_for_containers_alone(made: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
     assert (made / ".env").read_text() == "PARTYLINE_HOST=hooks.example.org\n"
+
+
+def test_what_is_mounted_can_be_read_by_containers_whatever_umask_made_it(made: Path) -> None:
+    """Their users own nothing of it, and root in them may not pass over rights."""
+    mounted = [made / name for name in ("container.toml", "redis.conf", "Caddyfile")]
+    for path in mounted:
+        path.chmod(0o600)
+    _make_secrets(made)
+
+    assert {path.stat().st_mode & 0o777 for path in mounted} == {0o644}
 
 
 def test_what_is_made_for_one_machine_is_never_committed() -> None:

@@ -254,6 +254,28 @@ async def test_redis_starts_with_our_configuration_and_keeps_what_a_200_promises
     assert (folder / "appendonly.aof").exists() or (folder / "appendonlydir").exists()
 
 
+async def test_what_scripts_stored_is_there_after_a_restart(folder: Path) -> None:
+    """Killed and started again with these users, Redis loads all of it: several writes of one script included."""
+    users = DEPLOY / "users.acl"
+    url = "redis://partyline:REPLACE-THIS-PASSWORD-1@127.0.0.1"
+    keys = ["partyline:{default}:one", "partyline:{default}:two"]
+    script = "redis.call('SET', KEYS[1], 'here') return redis.call('SET', KEYS[2], 'too')"
+    async with server(folder, users) as port, asking(f"{url}:{port}") as client:
+        await client.register_script(script)(keys)
+
+    async with server(folder, users) as port, asking(f"{url}:{port}") as client:
+        kept = await client.mget(keys)
+
+    assert kept == [b"here", b"too"]
+
+
+def test_the_default_user_may_do_all_and_is_off() -> None:
+    """Nobody can be it; Redis 7.0 to 8.4 loads its append-only file as that user, and leaves out what it may not do."""
+    first = (DEPLOY / "users.acl").read_text().splitlines()[0]
+
+    assert first == "user default off ~* &* +@all"
+
+
 async def test_the_lines_for_tls_are_ones_that_redis_knows(folder: Path) -> None:
     """Whoever takes the # away gets what the comment says: every commented setting is one of Redis' own."""
     commented = re.findall(r"^# ([a-z-]+) \S+$", (DEPLOY / "redis.conf").read_text(), re.MULTILINE)

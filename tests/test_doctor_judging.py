@@ -168,6 +168,7 @@ def a_server(**changes: Any) -> Server:
         "version": "7.2.4",
         "role": "master",
         "config": SAFE,
+        "loads_all": True,
         "info": INFO,
         "replicas": 0,
     }
@@ -184,6 +185,8 @@ def a_server(**changes: Any) -> Server:
         ({"config": None}, {"durability": "none"}, [("note", "redis.durability")]),
         ({"config": {**SAFE, "appendfsync": "everysec"}}, {}, [("mistake", "redis.durability")]),
         ({"config": {**SAFE, "appendfsync": "everysec"}}, {"durability": "everysec"}, []),
+        ({"loads_all": False}, {}, [("mistake", "redis.durability")]),
+        ({"loads_all": False}, {"durability": "none"}, []),
         (
             {"config": {**SAFE, "appendonly": "no", "maxmemory": "1", "maxmemory-policy": "allkeys-lru"}},
             {},

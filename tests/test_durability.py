@@ -1,8 +1,23 @@
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
-from receiver.durability import check_durability, check_version, too_old, weaknesses
+from correlator.redis_client import connect
+from receiver.durability import (
+    check_durability,
+    check_loading,
+    check_version,
+    forgetful,
+    loads_all,
+    too_old,
+    weaknesses,
+)
 from schemas.errors import ConfigError
+from schemas.keyspace import Keyspace
+from tests.farm import standalone
 
 GOOD = {"appendonly": "yes", "appendfsync": "always", "maxmemory": "0", "maxmemory-policy": "noeviction"}
 
@@ -74,3 +89,56 @@ def test_a_server_before_6_2_is_too_old(version: str, expected: bool) -> None:
 async def test_the_tests_own_server_is_new_enough(redis: Redis) -> None:
     """The check reads what a real server answers."""
     await check_version(redis)
+
+
+# --- what a restart leaves --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("6.2.14", False),
+        ("7.0.0", True),
+        ("7.4.2", True),
+        ("8.4.3", True),
+        ("8.6.0", False),
+        ("10.0.0", False),
+        ("", True),
+    ],
+)
+def test_servers_of_some_versions_load_as_their_default_user(version: str, expected: bool) -> None:
+    """From 7.0 to before 8.6; one that does not tell its version is asked as well."""
+    assert forgetful(version) == expected
+
+
+async def test_the_tests_own_server_loads_all(redis: Redis, keyspace: Keyspace) -> None:
+    """Its default user may do everything, or it is of a version to which that does not matter."""
+    assert await loads_all(redis, keyspace)
+    await check_loading(redis, keyspace, "always")
+
+
+@pytest.mark.parametrize(
+    ("default", "user", "said"),
+    [
+        ("off", "+@all", "a restart of the server would lose what is stored"),
+        ("off ~other:* &* +@all", "+@all", "a restart of the server would lose what is stored"),
+        ("off ~* &* +@all", "+@all -acl", r"allow ACL DRYRUN \(\+acl\|dryrun\)"),
+        ("off ~* &* +@all", "+@all -info", None),
+        ("off ~* &* +@all", "+@all", None),
+    ],
+)
+async def test_a_server_that_would_leave_out_what_was_stored_is_refused(
+    folder: Path, keyspace: Keyspace, default: str, user: str, said: str | None
+) -> None:
+    """Its default user, as which it loads its file, may not write our keys; and with durability none nobody cares."""
+    users = [f"default {default}", f"partyline on >Quay-11 ~* &* {user}", "admin on >Mole-21 ~* &* +@all"]
+    (folder / "users.acl").write_text("".join(f"user {rules}\n" for rules in users))
+    async with standalone(folder, "--aclfile", str(folder / "users.acl")) as server:
+        client = connect(f"redis://partyline:Quay-11@127.0.0.1:{server.port}", 5.0)
+        admin: Any = connect(f"redis://admin:Mole-21@127.0.0.1:{server.port}", 5.0)
+        matters = forgetful((await admin.info("server"))["redis_version"])
+        await check_loading(client, keyspace, "none")
+        with pytest.raises(ConfigError, match=said) if said and matters else nullcontext():
+            await check_loading(client, keyspace, "always")
+        await admin.aclose()
+        await client.aclose()

@@ -15,6 +15,7 @@ from receiver.doctor.forecast import Kept, Stream
 from receiver.doctor.rights import TRANSACTION, attempts, is_refusal
 from receiver.doctor.server import Server
 from receiver.doctor.working import Work
+from receiver.durability import loads_all
 from receiver.namespace import differences
 from receiver.pipeline import read
 from receiver.providers import PROVIDERS
@@ -58,6 +59,7 @@ async def ask(redis: Redis, keyspace: Keyspace, settings: Settings, denied: froz
             version=info.get("redis_version", ""),
             role=info.get("role", ""),
             config=config,
+            loads_all="acl|dryrun" in denied or await loads_all(redis, keyspace),
             info=info,
             replicas=sum(field.startswith("slave") and "'online'" in told for field, told in info.items()),
         ),

@@ -44,6 +44,7 @@ def attempts(keyspace: Keyspace) -> dict[str, tuple[str, ...]]:
         "hmget": ("HMGET", key, "f"),
         "hgetall": ("HGETALL", key),
         "hdel": ("HDEL", key, "f"),
+        "hincrby": ("HINCRBY", key, "f", "1"),
         "hlen": ("HLEN", key),
         "sadd": ("SADD", key, "m"),
         "srem": ("SREM", key, "m"),
@@ -66,6 +67,7 @@ def attempts(keyspace: Keyspace) -> dict[str, tuple[str, ...]]:
         "psubscribe": ("PSUBSCRIBE", keyspace.every_channel),
         "client|setname": ("CLIENT", "SETNAME", "partyline"),
         "config|get": ("CONFIG", "GET", "appendonly"),
+        "acl|dryrun": ("ACL", "DRYRUN", "default", "PING"),
         FOR_CLUSTER: ("CLUSTER", "SLOTS"),
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from receiver.doctor.findings import Finding, Level, about
-from receiver.durability import too_old, weaknesses
+from receiver.durability import FORGETS, too_old, weaknesses
 from receiver.settings import Redis
 
 TOPIC = "redis"
@@ -25,6 +25,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     #: What CONFIG GET told; None: it may not be asked.
     config: Mapping[str, str] | None
+    #: Whether it will load what it has on disk when it is started again.
+    loads_all: bool
     #: What INFO told, by field.
     info: Mapping[str, str]
     #: How many replicas are in step.
@@ -67,7 +69,10 @@ def _durability(server: Server, wanted: Redis) -> Iterator[Finding]:
     for mistake in lacking:
         sentence, _, todo = mistake.removeprefix(f"{path}: ").partition("; ")
         yield Finding("mistake", TOPIC, path, f"{sentence[:1].upper()}{sentence[1:]}", todo)
-    if not lacking:
+    if not server.loads_all and wanted.durability != "none":
+        lost, todo = FORGETS
+        yield Finding("mistake", TOPIC, path, f"{lost[:1].upper()}{lost[1:]}", todo)
+    elif not lacking:
         kept = server.config.get("appendfsync", "no") if server.config.get("appendonly") == "yes" else "never"
         yield Finding("ok", TOPIC, path, f"Promised: {wanted.durability}; the server syncs: {kept}; it evicts nothing")
 
