@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/build/debian/root/usr/sbin:$(CURDIR)/build/debian/root/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deep chaos check format documents release-documents bench lock audit sbom programs clean
+.PHONY: help install run test test-deep chaos alarms check format documents release-documents bench lock audit sbom programs clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-deep: install programs ## thousands of random histories, a thousand new gro
 
 chaos: install ## everything that may go wrong, done to real processes under load: 20 minutes; some of it takes root
 	$(BIN)/python -m tests.chaos
+
+alarms: install programs ## every alert raised by its fault, with the rules as they are shipped and a real Prometheus: 25 minutes
+	$(BIN)/python -m tests.alarms
 
 check: install ## lint, formatting, strict types, import contracts
 	$(BIN)/ruff check .
