@@ -1,7 +1,6 @@
 """Faults of receiving: a receiver that is away, slow or flooded, and callbacks that are refused or cannot be read."""
 
 import asyncio
-import os
 import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +10,11 @@ import orjson
 
 from receiver.embedded import EmbeddedRedis
 from tests.alarms.scene import Fault, Faults, Scene, again_and_again, at, meanwhile
-from tests.processes import Service
+from tests.processes import Service, frozen
 from tests.service import ACCOUNTS, SECRETS, connection, head, proof
 from tests.traffic import telnyx
 
-#: Redis answers all that waited in the time between; a callback waits for more than a second, within the deadline.
+#: A callback that comes as Redis is held up waits for more than a second, within the deadline.
 _HELD_UP_SECONDS, _BETWEEN_SECONDS = 1.4, 0.3
 _PATIENT = "5s"
 _LIMIT = 64 * 1024
@@ -65,16 +64,14 @@ async def held_up(scene: Scene) -> None:
     with EmbeddedRedis(scene.folder / "r") as server:
         async with scene.receiver(redis=at(server.url, _PATIENT)) as receiver:
 
-            async def hold_up(_: int) -> None:
-                assert server.pid is not None
-                os.kill(server.pid, signal.SIGSTOP)
-                try:
+            async def hold_up(number: int) -> None:
+                with frozen(server):
+                    answering = asyncio.create_task(receiver.post("telnyx", telnyx(f"{number}")))
                     await asyncio.sleep(_HELD_UP_SECONDS)
-                finally:
-                    os.kill(server.pid, signal.SIGCONT)
+                assert (await answering).status_code == 200
 
             await scene.calm()
-            async with meanwhile(again_and_again(hold_up, _BETWEEN_SECONDS), posting(scene, receiver)):
+            async with meanwhile(again_and_again(hold_up, _BETWEEN_SECONDS)):
                 await scene.alarm()
             await scene.over()
 
