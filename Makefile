@@ -37,7 +37,7 @@ test-deep: install programs ## thousands of random histories, a thousand new gro
 chaos: install ## everything that may go wrong, done to real processes under load: 20 minutes; some of it takes root
 	$(BIN)/python -m tests.chaos
 
-alarms: install programs ## every alert raised by its fault, with the rules as they are shipped and a real Prometheus: 25 minutes
+alarms: install programs ## every alert raised by its fault, with the rules as they are shipped and a real Prometheus: a quarter of an hour
 	$(BIN)/python -m tests.alarms
 
 check: install ## lint, formatting, strict types, import contracts

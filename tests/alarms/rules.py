@@ -18,7 +18,7 @@ NUMBERS: Mapping[str, str] = {
     "PartylineAnswersSlow": "0.99 1",
     "PartylineRedisAway": "0 0",
     "PartylineSpoolUnusable": "0",
-    "PartylineSpoolFilling": "0.5 3600s",
+    "PartylineSpoolFilling": "0.5 3600s 0",
     "PartylineSpoolOld": "300s",
     "PartylineReplicasMissing": "",
     "PartylineNobodyPublishes": "1",
