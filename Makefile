@@ -1,10 +1,12 @@
 # The verbs of this project. Each does all its own set-up; see README.md.
 PYTHON ?= python3
 BIN := .venv/bin
+# Programs that the tests run beside us are taken from there, once they are unpacked.
+export PATH := $(CURDIR)/build/debian/root/usr/sbin:$(CURDIR)/build/debian/root/usr/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deep test-containers chaos rehearsal check format documents release-documents bench lock audit \
-	sbom clean
+.PHONY: help install run test test-deep test-containers chaos alarms rehearsal check format documents release-documents bench lock \
+	audit sbom programs clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -24,11 +26,11 @@ run: install ## start the receiver (without a partyline.toml: try it out)
 test: install ## run the whole test suite against a real Redis it starts itself
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-test-deep: install ## thousands of random histories, a thousand new groups under zombies, consumers killed, a million callbacks
+test-deep: install programs ## thousands of random histories, a thousand new groups under zombies, consumers killed, a million callbacks
 	PARTYLINE_HYPOTHESIS=deep PARTYLINE_HISTORIES=5000 PARTYLINE_FIRST_GROUPS=1000 $(BIN)/python -m pytest -q --timeout=3600 \
 		tests/test_history.py tests/test_ledger.py tests/test_merging.py tests/test_first_callbacks.py
 	NPM_VALIDATORS=1 $(BIN)/python -m pytest -q tests/test_async_api.py tests/test_examples.py tests/test_documents.py
-	NPM_VALIDATORS=1 PROXY_BINARIES=1 $(BIN)/python -m pytest -q tests/test_proxies.py tests/test_containers.py
+	NPM_VALIDATORS=1 REAL_PROGRAMS=1 $(BIN)/python -m pytest -q tests/test_proxies.py tests/test_containers.py tests/test_alerts.py
 	PARTYLINE_KILLS=200 PARTYLINE_KILL_EVENTS=100000 $(BIN)/python -m pytest -q -s --timeout=3600 \
 		tests/test_subscribe_kills.py
 	$(BIN)/python -m tests.simulation --callbacks 1000000 --seed 7
@@ -41,6 +43,9 @@ chaos: install ## everything that may go wrong, done to real processes under loa
 
 rehearsal: install ## deploy/README.md followed to the letter on a fresh Debian with systemd (5 minutes; takes root)
 	REHEARSAL=1 $(BIN)/python -m pytest -q -s tests/test_rehearsal.py
+
+alarms: install programs ## every alert raised by its fault, with the rules as they are shipped and a real Prometheus: a quarter of an hour
+	$(BIN)/python -m tests.alarms
 
 check: install ## lint, formatting, strict types, import contracts
 	$(BIN)/ruff check .
@@ -84,6 +89,12 @@ audit: build/audit/installed ## hold every locked package against known vulnerab
 sbom: build/audit/installed ## write build/sbom.cdx.json: every locked package with its hashes (CycloneDX)
 	build/audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
 		--output-file build/sbom.cdx.json requirements.lock
+
+programs: build/debian/unpacked ## unpack Debian's nginx, Caddy and Prometheus for the tests; nothing is installed
+
+build/debian/unpacked: .ci/unpack
+	.ci/unpack build/debian
+	@touch $@
 
 clean: ## remove what the verbs made
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -156,8 +156,8 @@ class Pipeline:
         if taken:
             await self._begin()
             self._renewed_at = time.monotonic()
-            self._held.set(1)
             log.info("lease taken")
+        self._held.set(taken)  # when Redis was away, it may have gone to another without a word to us
         return taken
 
     async def _begin(self) -> None:

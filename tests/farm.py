@@ -154,6 +154,18 @@ async def standalone(folder: Path, *options: str) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
+async def followed(folder: Path) -> AsyncIterator[tuple[Server, Server]]:
+    """A master and its one replica, once it follows; nobody watches over them."""
+    with ExitStack() as stack:
+        master = _start(stack, folder, "master", free_port())
+        replica = _start(stack, folder, "replica", free_port(), "--replicaof", "127.0.0.1", str(master.port))
+        for each in (master, replica):
+            await _until(_answers, each)
+            await _until(_is_in_step, each)
+        yield master, replica
+
+
+@asynccontextmanager
 async def sentinels(folder: Path, *, replicas: int = 2) -> AsyncIterator[Farm]:
     """A master with replicas, and three sentinels that watch over them, once all of them agree."""
     with ExitStack() as stack:

@@ -351,12 +351,20 @@ async def drained(client: httpx.AsyncClient, seconds: float = _PATIENCE_SECONDS)
 
 
 @asynccontextmanager
-async def service(folder: Path, namespace: str, name: str = "service", **sections: Any) -> AsyncIterator[Service]:
-    """`partyline serve` with a configuration in `folder`, once it is ready."""
+async def service(
+    folder: Path,
+    namespace: str,
+    name: str = "service",
+    *,
+    command: Sequence[str] = (PROGRAM,),
+    environment: Mapping[str, str] | None = None,
+    **sections: Any,
+) -> AsyncIterator[Service]:
+    """`partyline serve` with a configuration in `folder`, once it is ready; `command`: instead of `partyline`."""
     config = write_config(folder, namespace, **sections)
     redis = sections["redis"]
     url = f"unix://{redis['data_dir']}/redis.sock" if redis["url"] == "embedded" else redis["url"]
-    with started([PROGRAM, "serve", "--config", str(config)], folder, name) as process:
+    with started([*command, "serve", "--config", str(config)], folder, name, environment) as process:
         base = (await process.says(r"listens on (http://\S+)"))[1]
         process.family()
         async with client_of(base) as client, space_at(url, namespace) as space:

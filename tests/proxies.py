@@ -1,12 +1,6 @@
-"""The proxies whose configurations `deploy/` has, run as they are shipped but for what a user puts in as well.
-
-Where a program is not on PATH its tests are skipped, and say so; with `PROXY_BINARIES=1` (`make test-deep`) that is a
-failure.
-"""
+"""The proxies whose configurations `deploy/` has, run as they are shipped but for what a user puts in as well."""
 
 import asyncio
-import os
-import shutil
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,17 +9,15 @@ from pathlib import Path
 
 import httpx
 import msgspec
-import pytest
 
 from tests.certificates import certificate
 from tests.processes import Process, started, until
+from tests.programs import program
 from tests.service import Connection
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 #: The name that the shipped configurations have.
 HOST = "hooks.example.com"
-#: Where distributions put servers; not on everybody's PATH.
-_MORE_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -92,18 +84,6 @@ CADDY = Kind(
     run=lambda program, place: [program, "run", "--config", str(place.folder / "Caddyfile")],
 )
 KINDS = (NGINX, CADDY)
-
-
-def program_of(kind: Kind) -> str:
-    """The proxy's program; the test is skipped where there is none, or fails where it may not be."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), *_MORE_FOLDERS])
-    program = shutil.which(kind.name, path=path)
-    if program is None:
-        why = f"there is no {kind.name} on PATH"
-        if os.environ.get("PROXY_BINARIES"):
-            pytest.fail(why)
-        pytest.skip(f"{why}; make test-deep insists")
-    return program
 
 
 def prepared(kind: Kind, folder: Path, upstream: str, changes: Mapping[str, str] | None = None) -> Place:
@@ -184,10 +164,10 @@ async def running_proxy(
     kind: Kind, folder: Path, upstream: str, changes: Mapping[str, str] | None = None
 ) -> AsyncIterator[Proxy]:
     """A proxy that takes connections, and passes on to `upstream` (host and port)."""
-    program = program_of(kind)
+    executable = program(kind.name)
     place = prepared(kind, folder, upstream, changes)
     environment = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    with started(kind.run(program, place), folder, kind.name, environment) as process:
+    with started(kind.run(executable, place), folder, kind.name, environment) as process:
         await until(lambda: _listens(place.port), f"{kind.name} listens")
         process.family()
         yield Proxy(place, process)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from receiver.answers import METHOD_NOT_ALLOWED, NOT_FOUND, UNFORESEEN
 from receiver.operations import OPERATIONS
 from receiver.probing import Probed
 from schemas.errors import AuthenticationError
+from tests.programs import program
 from tests.test_deploy import DEPLOY
 from tests.test_documents import blocks, prose, slug
 
@@ -182,10 +182,9 @@ def test_the_scrape_configuration_in_the_runbook_is_what_the_rules_expect() -> N
 
 
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run Prometheus' own tool in the folder of the tests; skip the test where there is none."""
-    if shutil.which("promtool") is None:
-        pytest.skip("there is no promtool on PATH (Debian: it comes with the package prometheus)")
-    return subprocess.run(["promtool", *words], cwd=TESTS, capture_output=True, text=True, timeout=60, check=False)
+    """Run Prometheus' own tool in the folder of the tests."""
+    command = [program("promtool"), *words]
+    return subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_prometheus_takes_the_rules() -> None:

@@ -22,7 +22,8 @@ from receiver.worker import GRACE_SECONDS
 from tests.farm import free_port
 from tests.npm import is_required
 from tests.processes import started
-from tests.proxies import CADDY, HOST, program_of
+from tests.programs import program
+from tests.proxies import CADDY, HOST
 from tests.service import SECRETS, public_key
 from tests.test_deploy import DEPLOY, ROOT, commands_in, takes
 
@@ -306,7 +307,7 @@ def test_the_proxy_of_the_compose_file_is_the_caddyfile_with_our_names(caddyfile
 
 def test_caddy_takes_what_the_compose_file_makes(caddyfile: Path) -> None:
     """`caddy validate` finds nothing wrong with it, where caddy is."""
-    command = [program_of(CADDY), "validate", "--config", str(caddyfile), "--adapter", "caddyfile"]
+    command = [program(CADDY.name), "validate", "--config", str(caddyfile), "--adapter", "caddyfile"]
 
     said = subprocess.run(command, env={"HOME": str(caddyfile.parent)}, capture_output=True, timeout=60, check=False)
 

@@ -15,6 +15,7 @@ from correlator.gathering import Entry
 from correlator.lease import LEASE_SECONDS, Lease
 from correlator.redis_client import connect
 from correlator.store import Store
+from receiver import metrics
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog, LogEntry
 from receiver.pipeline import Pipeline, parse, read
@@ -457,6 +458,35 @@ async def test_a_pipeline_whose_lease_was_taken_commits_nothing(runs: Runs) -> N
         await runs.settled()
 
     assert await runs.messages() == ["one", "two"]
+
+
+async def test_a_lease_that_went_to_another_during_an_outage_is_not_said_to_be_held(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody told the pipeline that it lost the lease: it learns so when it takes it again, and says so in metrics."""
+    lease, held = runs.engine.keyspace.lease, metrics.LEASE_HELD.labels(0)._value
+    async with runs.pipeline() as (_, store):
+        await runs.receive(b"one")
+        await runs.settled()
+        assert held.get() == 1
+
+        commit = store.commit
+
+        async def fails(*_: Any) -> Any:
+            await runs.engine.redis.set(lease, "another pipeline's")
+            monkeypatch.setattr(store, "commit", commit)
+            raise StoreError("Redis does not answer")
+
+        monkeypatch.setattr(store, "commit", fails)
+        await runs.receive(b"two")
+        async with asyncio.timeout(5):
+            while held.get():  # noqa: ASYNC110 - a metric tells nobody
+                await asyncio.sleep(0.02)
+
+        await runs.engine.redis.delete(lease)
+        await runs.settled()
+
+        assert held.get() == 1
 
 
 async def test_after_a_failed_commit_the_pipeline_goes_on_soon(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from receiver.schemes import Signed
 from receiver.settings.values import Server
 from schemas.keyspace import Keyspace
 from tests.processes import plain_environment, until
-from tests.proxies import HOST, KINDS, NGINX, Kind, Proxy, prepared, program_of, running_proxy
+from tests.programs import program
+from tests.proxies import HOST, KINDS, NGINX, Kind, Proxy, prepared, running_proxy
 from tests.service import (
     ACCOUNTS,
     SECRETS,
@@ -51,7 +52,7 @@ async def proxied(
     kind: Kind, folder: Path, redis_url: str, namespace: str, *, changes: dict[str, str] | None = None, **sections: Any
 ) -> AsyncIterator[Proxy]:
     """A receiver with an admin port, and the proxy before it."""
-    program_of(kind)
+    program(kind.name)
     public, admin = listening(), listening()
     ports = {"port": public.getsockname()[1], "admin_port": admin.getsockname()[1]}
     server = {**TRUSTING, **ports, **sections.pop("server", {})}
@@ -90,7 +91,7 @@ def test_the_program_takes_the_configuration(kind: Kind, tmp_path: Path) -> None
     """The program itself finds no mistake in what is shipped, nor a warning."""
     place = prepared(kind, tmp_path, "127.0.0.1:8080")
     ended = subprocess.run(
-        kind.check(program_of(kind), place),
+        kind.check(program(kind.name), place),
         capture_output=True,
         text=True,
         check=False,
