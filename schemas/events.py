@@ -366,8 +366,10 @@ EventBody = (
 )
 
 
+#: The CloudEvents type of each body.
+_TYPES: dict[type[EventBody], str] = {body: str(body.__struct_config__.tag) for body in get_args(EventBody)}
 #: Every CloudEvents type there is.
-EVENT_TYPES = frozenset(str(body.__struct_config__.tag) for body in get_args(EventBody))
+EVENT_TYPES = frozenset(_TYPES.values())
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -386,7 +388,7 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def type(self) -> str:
         """The CloudEvents type."""
-        return str(self.body.__struct_config__.tag)
+        return _TYPES[type(self.body)]
 
 
 class Unreadable(msgspec.Struct, frozen=True):
