@@ -26,6 +26,8 @@ class Acquaintance:
 
     def __init__(self, records: Records, clusters: Clusters, classes: PointerClasses) -> None:
         self._records = records
+        self._circles = records.shelf(Circle)
+        self._accounts = records.shelf(Account)
         self._clusters = clusters
         self._classes = classes
 
@@ -108,14 +110,14 @@ class Acquaintance:
         return self._account(scope).registers
 
     def _account(self, scope: Scope) -> Account:
-        return self._records.find(Account, scope.whole_account()) or Account()
+        return self._accounts[scope.whole_account()] or Account()
 
     # --- circles ---
 
     def _circle(self, scope: Scope, address: Address) -> Circle | None:
-        found = self._records.find(Circle, scope.user(address))
+        found = self._circles[scope.user(address)]
         while found is not None and found.leads_to is not None:
-            found = self._records.find(Circle, found.leads_to)
+            found = self._circles[found.leads_to]
         return found
 
     def _begun(self, scope: Scope, address: Address) -> Circle:

@@ -17,19 +17,20 @@ from correlator.users import shown
 from schemas.address import Address, is_phone
 from schemas.events import Evidence, Identity, Kind
 from schemas.ids import ConversationKey, Scope
+from schemas.value import Value
 
 #: The strength of a key that nothing is known of but a person's link.
 UNHEARD_OF: Final = -1
 
 
-class Title(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Title(Value, frozen=True, array_like=True, order=True):
     """What a group is called since `at` (Unix milliseconds); at the same time the greater name wins."""
 
     at: int
     name: str
 
 
-class Conversation(Record, frozen=True, omit_defaults=True, dict=True):
+class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     """What Redis keeps of one conversation; the key is not in it, it is under it."""
 
     kind: Kind

@@ -1,7 +1,7 @@
 """Folds a batch of captures into commits: what each element becomes, cut into script calls. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -14,12 +14,13 @@ from schemas.envelope import HalfEnvelope, envelope
 from schemas.events import Event, Evidence, Linked, Parsed, Unreadable
 from schemas.ids import ConversationKey, EventId, Scope, derived_event_id
 from schemas.keyspace import Keyspace
+from schemas.value import Value
 
 #: Events in one script call: more would hold up the captures that other clients write meanwhile.
 MAX_EVENTS = 32
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(Value, frozen=True):
     """One capture with what was read from it, and where it stands in the capture log."""
 
     position: str
@@ -28,7 +29,7 @@ class Entry(msgspec.Struct, frozen=True):
     replayed: bool = False
 
 
-class Publication(NamedTuple):
+class Publication(Value, frozen=True):
     """One event as the script gets it."""
 
     entry: Entry

@@ -4,7 +4,7 @@ The index is written with the records and follows from them alone; no decision r
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from correlator.circles import Account, Circle
 from correlator.clusters import Followers
@@ -15,6 +15,7 @@ from correlator.records import Name, Record, Write
 from correlator.rollup import Rollup
 from schemas.ids import ConversationKey, key_bytes
 from schemas.keyspace import Keyspace
+from schemas.value import Value
 
 _KEYS: Final[dict[str, Callable[[Keyspace, str], str]]] = {
     Conversation.__name__: Keyspace.conversation,
@@ -41,7 +42,7 @@ def record_name(keyspace: Keyspace, key: str) -> Name | None:
     return None
 
 
-class IndexChange(NamedTuple):
+class IndexChange(Value, frozen=True):
     """A member to add to a sorted set of the index, or to remove from it."""
 
     key: str

@@ -10,21 +10,22 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from schemas.address import Address
+from schemas.value import Value
 
 
-class Delta(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Delta(Value, frozen=True, array_like=True, order=True):
     """At `at` (Unix milliseconds) somebody was seen in, or gone."""
 
     at: int
     out: bool
 
 
-class Roster(msgspec.Struct, frozen=True, omit_defaults=True):
+class Roster(Value, frozen=True, omit_defaults=True):
     """What is known of the members: a complete list with its time, and later deltas by address."""
 
     listed_at: int = -1
     listed: tuple[Address, ...] | None = None
-    deltas: dict[Address, Delta] = {}
+    deltas: dict[Address, Delta] = msgspec.field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
