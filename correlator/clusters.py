@@ -138,6 +138,11 @@ class Clusters:
         """Remember where a key resolves to, before that changes; or where readers think it does."""
         self._moved.setdefault(key, before or self.survivor(key))
 
+    @property
+    def moved(self) -> bool:
+        """Whether any key resolves, or may resolve, to another than before."""
+        return bool(self._moved)
+
     def forget_moves(self) -> None:
         """Begin anew."""
         self._moved = {}

@@ -72,19 +72,19 @@ class Gathering:
             for place, parsed in enumerate(entry.parsed):
                 if self._commit.full:
                     self._cut()
-                yield from self._until_read(entry, place, parsed)
+                while missing := self._missing(entry, place, parsed):
+                    yield missing
             self._commit.position = entry.position
         if self._commit.position:
             self._cut()
 
-    def _until_read(self, entry: Entry, place: int, parsed: Parsed) -> Iterator[set[Name]]:
-        while True:
-            try:
-                self._add(entry, place, parsed)
-            except MissingRecords as missing:
-                yield missing.names
-            else:
-                return
+    def _missing(self, entry: Entry, place: int, parsed: Parsed) -> set[Name] | None:
+        """Add one element; the names of records that have to be read before it can be, None once it is added."""
+        try:
+            self._add(entry, place, parsed)
+        except MissingRecords as missing:
+            return missing.names
+        return None
 
     def _cut(self) -> None:
         self._commit.records = self._ledger.take_writes()

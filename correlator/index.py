@@ -4,7 +4,7 @@ The index is written with the records and follows from them alone; no decision r
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from correlator.circles import Account, Circle
 from correlator.clusters import Followers
@@ -88,4 +88,11 @@ def _is_alike(before: Record | None, after: Conversation) -> bool:
     """Whether nothing has changed by which a conversation is looked up."""
     if before is after:
         return True
-    return isinstance(before, Conversation) and (before.named, before.group) == (after.named, after.group)
+    if not isinstance(before, Conversation) or before.group != after.group:
+        return False
+    # As a rule not even that which the names come from has changed.
+    return _sources(before) == _sources(after) or before.named == after.named
+
+
+def _sources(record: Conversation) -> tuple[Any, ...]:
+    return record.parts, record.roster, record.ties, record.lines

@@ -217,8 +217,11 @@ class Ledger:
 
     def _sum_up(self, fact: Fact) -> tuple[EventBody, dict[str, Any] | None]:
         """What has become of the message that a report or a send is about; the body says whether that is news."""
-        body, sent = fact.event.body, rollups.about(fact.evidence)
-        if not isinstance(body, MessageStatus | MessageOutbound) or not sent.message:
+        body = fact.event.body
+        if not isinstance(body, MessageStatus | MessageOutbound):
+            return body, None
+        sent = rollups.about(fact.evidence)
+        if not sent.message:
             return body, None
         status = body.status if isinstance(body, MessageStatus) else None
         root = self._classes.root(pointer_key(fact.scope, sent.message[0]))
@@ -291,6 +294,8 @@ class Ledger:
 
     def _told(self) -> list[Told]:
         """What has merged, and what has changed in groups, each under the key that stands for it now."""
+        if not (self._clusters.moved or self._groups.changes):
+            return []
         news: list[tuple[str, ConversationKey, EventBody, tuple[ConversationKey, ...]]] = []
         for survivor, keys in self._clusters.news().items():
             news.append(("merged", survivor, ConversationMerged(keys), keys))

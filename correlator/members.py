@@ -37,7 +37,7 @@ class Roster(Value, frozen=True, omit_defaults=True):
 
         `same`: the phone that stands for a user id; who joins as one and leaves as the other is one person.
         """
-        return frozenset(address for address, delta in self._latest(same).items() if not delta.out)
+        return frozenset([address for address, delta in self._latest(same).items() if not delta.out])
 
     def is_in(self, address: Address, same: Mapping[Address, Address]) -> bool | None:
         """Whether somebody is in it; None: nothing is known of that person."""
@@ -47,7 +47,7 @@ class Roster(Value, frozen=True, omit_defaults=True):
         return not latest.out
 
     def _latest(self, same: Mapping[Address, Address]) -> dict[Address, Delta]:
-        latest = {same.get(address, address): Delta(self.listed_at, out=False) for address in self.listed or ()}
+        latest = dict.fromkeys([same.get(one, one) for one in self.listed or ()], Delta(self.listed_at, out=False))
         for address, delta in self.deltas.items():
             person = same.get(address, address)
             latest[person] = max(latest.get(person, delta), delta)

@@ -57,7 +57,7 @@ class Scope:
         self._conversations = self._begin("cv", namespace, provider, account)
         self._users = self._begin("ad", namespace, provider, account)
         self._audiences = self._begin("au", namespace)
-        self._whole_account = ConversationKey(_derive(self._begin("ac", namespace, provider, account), "ac_", ()))
+        self._whole_account = ConversationKey(_derive(self._begin("ac", namespace, provider, account), "ac_"))
 
     def _begin(self, *parts: str) -> "blake2b":
         return blake2b(_framed(parts), digest_size=16, key=self._id_key)
@@ -68,7 +68,7 @@ class Scope:
 
     def conversation(self, kind: str, parts: Iterable[str]) -> ConversationKey:
         """The key of the conversation that `kind` and `parts` identify, as `Identity` holds them."""
-        return ConversationKey(_derive(self._conversations, _CONVERSATION, (kind, *parts)))
+        return ConversationKey(_derive(self._conversations, _CONVERSATION, kind, *parts))
 
     def whole_account(self) -> ConversationKey:
         """The subject of events that concern the account as a whole."""
@@ -76,15 +76,15 @@ class Scope:
 
     def user(self, address: str) -> str:
         """What an address of this account is known by in key names, which hold no address themselves."""
-        return _derive(self._users, "ad_", (address,))
+        return _derive(self._users, "ad_", address)
 
     def audience(self, people: Iterable[str]) -> Audience:
         """The same for the same people at any provider and account of the namespace."""
-        return Audience(_derive(self._audiences, "au_", tuple(sorted(people))))
+        return Audience(_derive(self._audiences, "au_", *sorted(people)))
 
 
 @lru_cache(maxsize=16384)  # most facts belong to a conversation that another fact of today belonged to
-def _derive(begun: "blake2b", prefix: str, parts: tuple[str, ...]) -> str:
+def _derive(begun: "blake2b", prefix: str, *parts: str) -> str:
     state = begun.copy()
     state.update(_framed(parts))
     return prefix + base32(state.digest())
