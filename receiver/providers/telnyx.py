@@ -463,8 +463,7 @@ def _reported(parties: Parties) -> list[Party]:
 
 def _status(delivery: Delivery, party: Party, places: frozenset[str]) -> Status:
     raw = party.status or delivery.payload.text("status")
-    told_by_type = _REPORTS.get(delivery.type, "unknown")
-    value = told_by_type if raw is None else _STATES.get(raw.lower(), "unknown")
+    value = _REPORTS.get(delivery.type, "unknown") if raw is None else _STATES.get(raw.lower(), "unknown")
     error = _error(delivery.payload, party, places) if value in _EXPLAINED else None
     return Status(value=value, final=value in FINAL_STATES, recipient=party.address, raw=raw, error=error)
 
