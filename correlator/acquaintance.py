@@ -3,7 +3,7 @@
 The rules are those of `correlator.circles`; this is what they do to records.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -26,6 +26,8 @@ class Acquaintance:
 
     def __init__(self, records: Records, clusters: Clusters, classes: PointerClasses) -> None:
         self._records = records
+        self._circles = records.shelf(Circle)
+        self._accounts = records.shelf(Account)
         self._clusters = clusters
         self._classes = classes
 
@@ -42,7 +44,7 @@ class Acquaintance:
         spared = circles.is_spared(circle, ends[1], order)
         return msgspec.structs.replace(decision, spared=True) if spared else decision
 
-    def meet(self, scope: Scope, identity: Identity, lines: Iterable[Address], order: Order) -> None:
+    def meet(self, scope: Scope, identity: Identity, lines: Collection[Address], order: Order) -> None:
         """Note a direct conversation that a fact decided; its record is there."""
         ends = reading(identity, lines)
         if ends is None:
@@ -75,8 +77,9 @@ class Acquaintance:
     def note_lines(self, scope: Scope, told: Iterable[Address]) -> None:
         """Note that lines of an account were named."""
         account = self._account(scope)
-        if any(line not in account.lines for line in told):
-            lines = tuple(sorted({*account.lines, *told}))
+        new = set(told).difference(account.lines)
+        if new:
+            lines = tuple(sorted(new.union(account.lines)))
             self._records.set(scope.whole_account(), msgspec.structs.replace(account, lines=lines))
 
     def tie(self, scope: Scope, order: Order, one: Address, other: Address, *, personal: bool = False) -> None:
@@ -108,14 +111,14 @@ class Acquaintance:
         return self._account(scope).registers
 
     def _account(self, scope: Scope) -> Account:
-        return self._records.find(Account, scope.whole_account()) or Account()
+        return self._accounts[scope.whole_account()] or Account()
 
     # --- circles ---
 
     def _circle(self, scope: Scope, address: Address) -> Circle | None:
-        found = self._records.find(Circle, scope.user(address))
+        found = self._circles[scope.user(address)]
         while found is not None and found.leads_to is not None:
-            found = self._records.find(Circle, found.leads_to)
+            found = self._circles[found.leads_to]
         return found
 
     def _begun(self, scope: Scope, address: Address) -> Circle:

@@ -18,6 +18,7 @@ from correlator.users import Users
 from schemas.address import Address, is_phone
 from schemas.events import IdentityKind, Keywords
 from schemas.ids import ConversationKey
+from schemas.value import Value
 
 #: A place in the log.
 Order = int
@@ -25,7 +26,7 @@ Order = int
 _MONTH = 30 * 86400 * 1000 << 20
 
 
-class Tied(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Tied(Value, frozen=True, array_like=True, order=True):
     """Two addresses were named as one user; `personal`: by a person, who may take it back."""
 
     order: Order
@@ -34,7 +35,7 @@ class Tied(msgspec.Struct, frozen=True, array_like=True, order=True):
     personal: bool = False
 
 
-class Sight(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Sight(Value, frozen=True, array_like=True, order=True):
     """A direct conversation of a line with one of a circle's addresses, and when it was first heard of."""
 
     order: Order
@@ -45,7 +46,7 @@ class Sight(msgspec.Struct, frozen=True, array_like=True, order=True):
     of_set: bool = False
 
 
-class Doubtful(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Doubtful(Value, frozen=True, array_like=True, order=True):
     """A fact whose phone is in doubt, or was but for what a person said: what it would decide, and its class."""
 
     sight: Sight
@@ -81,7 +82,7 @@ class Circle(Record, frozen=True, omit_defaults=True):
         return self.members[0]
 
 
-class Heeded(msgspec.Struct, frozen=True, array_like=True):
+class Heeded(Value, frozen=True, array_like=True):
     """The words by which people join a group, as of when they were told (Unix milliseconds)."""
 
     at: int

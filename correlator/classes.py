@@ -23,11 +23,12 @@ class PointerClasses:
 
     def __init__(self, records: Records, clusters: Clusters) -> None:
         self._records = records
+        self._classes = records.shelf(PointerClass)
         self._clusters = clusters
 
     def root(self, pointer: ConversationKey) -> ConversationKey:
         """What the class of a pointer stands under; the pointer itself where no fact has named it yet."""
-        while (known := self._records.find(PointerClass, pointer)) is not None and known.leads_to:
+        while (known := self._classes[pointer]) is not None and known.leads_to:
             pointer = known.leads_to
         return pointer
 
@@ -41,7 +42,7 @@ class PointerClasses:
         wanted = ((decision.key, decision.kind),) if decision.provisional else ()
         told = PointerClass(members=anchors, claims=tuple(claims), wanted=wanted)
         roots = {self.root(anchor) for anchor in anchors}
-        classes = [known for root in sorted(roots) if (known := self._records.find(PointerClass, root)) is not None]
+        classes = [known for root in sorted(roots) if (known := self._classes[root]) is not None]
         if len(classes) == 1 and classes[0].has(told):
             self._records.set(classes[0].root, classes[0])
             return classes[0].root, False
@@ -71,7 +72,7 @@ class PointerClasses:
         return root
 
     def _known(self, root: ConversationKey) -> PointerClass:
-        known = self._records.find(PointerClass, root)
+        known = self._classes[root]
         return PointerClass(members=(root,)) if known is None else known
 
     def _linked(self, root: ConversationKey) -> dict[ConversationKey, PointerClass]:

@@ -36,27 +36,28 @@ class Clusters:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        self._conversations = records.shelf(Conversation)
         #: Where each key that moved resolved to before.
         self._moved: dict[ConversationKey, ConversationKey] = {}
 
     def find(self, key: ConversationKey) -> Conversation | None:
         """The key's own record."""
-        return self._records.find(Conversation, key)
+        return self._conversations[key]
 
     def known(self, key: ConversationKey) -> Conversation:
         """The own record of a key that has one."""
-        record = self.find(key)
+        record = self._conversations[key]
         assert record is not None  # noqa: S101 - the caller has seen to it
         return record
 
     def is_heard_of(self, key: ConversationKey) -> bool:
         """Whether any fact has spoken of a key; a person may have linked it before."""
-        record = self.find(key)
+        record = self._conversations[key]
         return record is not None and record.strength != UNHEARD_OF
 
     def survivor(self, key: ConversationKey) -> ConversationKey:
         """Follow redirects: from a provisional key to an identity's, from there to the one that stands for it."""
-        while (known := self.find(key)) is not None and known.merged_into:
+        while (known := self._conversations[key]) is not None and known.merged_into:
             key = known.merged_into
         return key
 
@@ -136,6 +137,11 @@ class Clusters:
     def note(self, key: ConversationKey, before: ConversationKey | None = None) -> None:
         """Remember where a key resolves to, before that changes; or where readers think it does."""
         self._moved.setdefault(key, before or self.survivor(key))
+
+    @property
+    def moved(self) -> bool:
+        """Whether any key resolves, or may resolve, to another than before."""
+        return bool(self._moved)
 
     def forget_moves(self) -> None:
         """Begin anew."""

@@ -4,7 +4,7 @@ Each key has a record of its own, made and changed only by `absorb`, from the ev
 that key; it never shrinks. What has merged is looked at together, by `together`, so that a merge can be undone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,19 +17,20 @@ from correlator.users import shown
 from schemas.address import Address, is_phone
 from schemas.events import Evidence, Identity, Kind
 from schemas.ids import ConversationKey, Scope
+from schemas.value import Value
 
 #: The strength of a key that nothing is known of but a person's link.
 UNHEARD_OF: Final = -1
 
 
-class Title(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Title(Value, frozen=True, array_like=True, order=True):
     """What a group is called since `at` (Unix milliseconds); at the same time the greater name wins."""
 
     at: int
     name: str
 
 
-class Conversation(Record, frozen=True, omit_defaults=True, dict=True):
+class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     """What Redis keeps of one conversation; the key is not in it, it is under it."""
 
     kind: Kind
@@ -74,16 +75,16 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True):
         """Whether the key was derived from a pointer or an event, merged or not."""
         return self.strength == POINTER
 
-    @cached_property
-    def same(self) -> dict[Address, Address]:
+    @property
+    def same(self) -> Mapping[Address, Address]:
         """The address to show for those that are one user."""
-        return shown(self.ties) if self.ties else {}
+        return shown(self.ties)
 
     @property
     def members(self) -> frozenset[Address]:
         """Everybody known to be in it, own lines included, each user once."""
-        same = self.same
-        return self.roster.members(same).union(same.get(part, part) for part in self.parts or ())
+        same, parts = self.same, self.parts or ()
+        return self.roster.members(same).union([same.get(part, part) for part in parts] if same else parts)
 
     @cached_property
     def people(self) -> tuple[Address, ...] | None:
@@ -106,7 +107,7 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True):
     @cached_property
     def shown_lines(self) -> tuple[Address, ...]:
         """Our own addresses, as numbers where we have them: a provider's internal line id is no help to a reader."""
-        return tuple(line for line in self.lines if is_phone(line)) or self.lines
+        return tuple([line for line in self.lines if is_phone(line)]) or self.lines
 
 
 def unheard_of() -> Conversation:

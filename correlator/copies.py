@@ -6,7 +6,6 @@ One line never sees a message twice: a person who writes the same thing again is
 """
 
 from hashlib import blake2b
-from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +13,7 @@ from correlator.records import Record
 from schemas.address import Address
 from schemas.events import Message
 from schemas.ids import EventId
+from schemas.value import Value
 from schemas.wire import encode_json
 
 #: How long after a message a callback of it is still told from a new one, and of how many messages in one group.
@@ -21,7 +21,7 @@ _LATE_MILLISECONDS = 10 * 60 * 1000
 _MOST = 50
 
 
-class Sighting(msgspec.Struct, frozen=True, array_like=True):
+class Sighting(Value, frozen=True, array_like=True):
     """One message of a person, as far as our lines were told of it."""
 
     content: str
@@ -36,7 +36,7 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True):
         return any(not frozenset(told).isdisjoint(lines) for _, told in self.events)
 
 
-class Telling(NamedTuple):
+class Telling(Value, frozen=True):
     """One callback of a message: the event, the lines it was sent to, its time and its receipt (Unix milliseconds)."""
 
     event: EventId

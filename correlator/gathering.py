@@ -1,7 +1,7 @@
 """Folds a batch of captures into commits: what each element becomes, cut into script calls. Pure."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -14,12 +14,13 @@ from schemas.envelope import HalfEnvelope, envelope
 from schemas.events import Event, Evidence, Linked, Parsed, Unreadable
 from schemas.ids import ConversationKey, EventId, Scope, derived_event_id
 from schemas.keyspace import Keyspace
+from schemas.value import Value
 
 #: Events in one script call: more would hold up the captures that other clients write meanwhile.
 MAX_EVENTS = 32
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(Value, frozen=True):
     """One capture with what was read from it, and where it stands in the capture log."""
 
     position: str
@@ -28,7 +29,7 @@ class Entry(msgspec.Struct, frozen=True):
     replayed: bool = False
 
 
-class Publication(NamedTuple):
+class Publication(Value, frozen=True):
     """One event as the script gets it."""
 
     entry: Entry
@@ -71,19 +72,19 @@ class Gathering:
             for place, parsed in enumerate(entry.parsed):
                 if self._commit.full:
                     self._cut()
-                yield from self._until_read(entry, place, parsed)
+                while missing := self._missing(entry, place, parsed):
+                    yield missing
             self._commit.position = entry.position
         if self._commit.position:
             self._cut()
 
-    def _until_read(self, entry: Entry, place: int, parsed: Parsed) -> Iterator[set[Name]]:
-        while True:
-            try:
-                self._add(entry, place, parsed)
-            except MissingRecords as missing:
-                yield missing.names
-            else:
-                return
+    def _missing(self, entry: Entry, place: int, parsed: Parsed) -> set[Name] | None:
+        """Add one element; the names of records that have to be read before it can be, None once it is added."""
+        try:
+            self._add(entry, place, parsed)
+        except MissingRecords as missing:
+            return missing.names
+        return None
 
     def _cut(self) -> None:
         self._commit.records = self._ledger.take_writes()

@@ -4,8 +4,6 @@ A provider without member events (Sendblue, Sinch) tells of its groups in passin
 writes, by whom a report names. What that changes is an event that follows from the fact.
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from correlator.circles import Account, Heeded
@@ -27,9 +25,10 @@ from schemas.events import (
     Settings,
 )
 from schemas.ids import ConversationKey, Scope
+from schemas.value import Value
 
 
-class Change(NamedTuple):
+class Change(Value, frozen=True):
     """What has changed in one conversation: `members` or `settings`, and how."""
 
     word: str

@@ -36,12 +36,11 @@ from itertools import combinations
 from math import inf
 from typing import Final, NamedTuple, get_args
 
-import msgspec
-
 from correlator.users import Classes, Users, reading
 from schemas.address import Address
 from schemas.events import Evidence, Identity, Kind, Link, Pointer, Tie, pair_identity
 from schemas.ids import ConversationKey, EventId, Scope
+from schemas.value import Value
 
 # What a key was derived from, weakest first: a constant of the key, never of arrival.
 POINTER: Final = 0
@@ -63,7 +62,7 @@ BY_PERSON: Final = 4
 # --- one fact ---------------------------------------------------------------------------------------------
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(Value, frozen=True):
     """What one fact's own evidence decides: the key it wants, before anything else is known."""
 
     #: Of the identity; else provisional, by its smallest pointer; else by the event itself.
@@ -139,7 +138,7 @@ def kind_of(identity: Identity) -> Kind:
 # --- a history --------------------------------------------------------------------------------------------
 
 
-class Fact(msgspec.Struct, frozen=True):
+class Fact(Value, frozen=True):
     """One provider fact, as far as identity goes."""
 
     id: EventId
@@ -147,14 +146,14 @@ class Fact(msgspec.Struct, frozen=True):
     evidence: Evidence
 
 
-class Tied(msgspec.Struct, frozen=True):
+class Tied(Value, frozen=True):
     """A person's tie of two addresses, with the account that they are of."""
 
     scope: Scope
     tie: Tie
 
 
-class Unlink(msgspec.Struct, frozen=True):
+class Unlink(Value, frozen=True):
     """A person takes exactly that link or tie back."""
 
     link: Link | Tied
@@ -163,7 +162,7 @@ class Unlink(msgspec.Struct, frozen=True):
 Entry = Fact | Link | Tied | Unlink
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(Value, frozen=True):
     """What became of one surviving conversation. `merged`: the other keys that facts wanted and that resolve to it."""
 
     kind: Kind
@@ -171,7 +170,7 @@ class Outcome(msgspec.Struct, frozen=True):
     merged: tuple[ConversationKey, ...]
 
 
-class Resolution(msgspec.Struct, frozen=True):
+class Resolution(Value, frozen=True):
     """Where everything in a history belongs."""
 
     #: The surviving key of each fact.

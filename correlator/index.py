@@ -4,7 +4,7 @@ The index is written with the records and follows from them alone; no decision r
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 from correlator.circles import Account, Circle
 from correlator.clusters import Followers
@@ -15,6 +15,7 @@ from correlator.records import Name, Record, Write
 from correlator.rollup import Rollup
 from schemas.ids import ConversationKey, key_bytes
 from schemas.keyspace import Keyspace
+from schemas.value import Value
 
 _KEYS: Final[dict[str, Callable[[Keyspace, str], str]]] = {
     Conversation.__name__: Keyspace.conversation,
@@ -41,7 +42,7 @@ def record_name(keyspace: Keyspace, key: str) -> Name | None:
     return None
 
 
-class IndexChange(NamedTuple):
+class IndexChange(Value, frozen=True):
     """A member to add to a sorted set of the index, or to remove from it."""
 
     key: str
@@ -87,4 +88,11 @@ def _is_alike(before: Record | None, after: Conversation) -> bool:
     """Whether nothing has changed by which a conversation is looked up."""
     if before is after:
         return True
-    return isinstance(before, Conversation) and (before.named, before.group) == (after.named, after.group)
+    if not isinstance(before, Conversation) or before.group != after.group:
+        return False
+    # As a rule not even that which the names come from has changed.
+    return _sources(before) == _sources(after) or before.named == after.named
+
+
+def _sources(record: Conversation) -> tuple[Any, ...]:
+    return record.parts, record.roster, record.ties, record.lines

@@ -5,7 +5,7 @@ where keys lead now, what is known of the conversation; last, what readers must 
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -38,9 +38,10 @@ from schemas.events import (
     pair_identity,
 )
 from schemas.ids import ConversationKey, EventId, Scope
+from schemas.value import Value
 
 
-class Fact(NamedTuple):
+class Fact(Value, frozen=True):
     """An event that concerns a conversation, with what surrounds it in its capture and in the log."""
 
     scope: Scope
@@ -55,7 +56,7 @@ class Fact(NamedTuple):
     copy_window_milliseconds: int
 
 
-class Told(NamedTuple):
+class Told(Value, frozen=True):
     """Something that readers must be told because of a fact, as an event of its own."""
 
     #: `merged`, `members`, `settings`: what the event's id says beside its cause's.
@@ -67,7 +68,7 @@ class Told(NamedTuple):
     also: tuple[ConversationKey, ...] = ()
 
 
-class Folded(NamedTuple):
+class Folded(Value, frozen=True):
     """What one fact belongs to, what it says in the light of what is known, and what follows from it."""
 
     subject: ConversationKey
@@ -216,8 +217,11 @@ class Ledger:
 
     def _sum_up(self, fact: Fact) -> tuple[EventBody, dict[str, Any] | None]:
         """What has become of the message that a report or a send is about; the body says whether that is news."""
-        body, sent = fact.event.body, rollups.about(fact.evidence)
-        if not isinstance(body, MessageStatus | MessageOutbound) or not sent.message:
+        body = fact.event.body
+        if not isinstance(body, MessageStatus | MessageOutbound):
+            return body, None
+        sent = rollups.about(fact.evidence)
+        if not sent.message:
             return body, None
         status = body.status if isinstance(body, MessageStatus) else None
         root = self._classes.root(pointer_key(fact.scope, sent.message[0]))
@@ -290,11 +294,12 @@ class Ledger:
 
     def _told(self) -> list[Told]:
         """What has merged, and what has changed in groups, each under the key that stands for it now."""
+        if not (self._clusters.moved or self._groups.changes):
+            return []
         news: list[tuple[str, ConversationKey, EventBody, tuple[ConversationKey, ...]]] = []
         for survivor, keys in self._clusters.news().items():
             news.append(("merged", survivor, ConversationMerged(keys), keys))
-        for word, key, body in self._groups.changes:
-            news.append((word, self._clusters.survivor(key), body, ()))
+        news += [(one.word, self._clusters.survivor(one.key), one.body, ()) for one in self._groups.changes]
         for _, subject, _, _ in news:
             self._clusters.publish(subject)
         return [Told(word, subject, self._clusters.view(subject), body, also) for word, subject, body, also in news]

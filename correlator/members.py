@@ -10,21 +10,22 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from schemas.address import Address
+from schemas.value import Value
 
 
-class Delta(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Delta(Value, frozen=True, array_like=True, order=True):
     """At `at` (Unix milliseconds) somebody was seen in, or gone."""
 
     at: int
     out: bool
 
 
-class Roster(msgspec.Struct, frozen=True, omit_defaults=True):
+class Roster(Value, frozen=True, omit_defaults=True):
     """What is known of the members: a complete list with its time, and later deltas by address."""
 
     listed_at: int = -1
     listed: tuple[Address, ...] | None = None
-    deltas: dict[Address, Delta] = {}
+    deltas: dict[Address, Delta] = msgspec.field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -36,7 +37,7 @@ class Roster(msgspec.Struct, frozen=True, omit_defaults=True):
 
         `same`: the phone that stands for a user id; who joins as one and leaves as the other is one person.
         """
-        return frozenset(address for address, delta in self._latest(same).items() if not delta.out)
+        return frozenset([address for address, delta in self._latest(same).items() if not delta.out])
 
     def is_in(self, address: Address, same: Mapping[Address, Address]) -> bool | None:
         """Whether somebody is in it; None: nothing is known of that person."""
@@ -46,7 +47,7 @@ class Roster(msgspec.Struct, frozen=True, omit_defaults=True):
         return not latest.out
 
     def _latest(self, same: Mapping[Address, Address]) -> dict[Address, Delta]:
-        latest = {same.get(address, address): Delta(self.listed_at, out=False) for address in self.listed or ()}
+        latest = dict.fromkeys([same.get(one, one) for one in self.listed or ()], Delta(self.listed_at, out=False))
         for address, delta in self.deltas.items():
             person = same.get(address, address)
             latest[person] = max(latest.get(person, delta), delta)

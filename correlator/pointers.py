@@ -15,9 +15,10 @@ from correlator.identity import BY_HINT, BY_REPORT, BY_SEND, BY_SETTING, Decisio
 from correlator.records import Record
 from schemas.events import Kind
 from schemas.ids import ConversationKey, Scope
+from schemas.value import Value
 
 
-class Claim(msgspec.Struct, frozen=True, array_like=True):
+class Claim(Value, frozen=True, array_like=True):
     """That a class belongs to an identity (`key`), or only that it is of one kind (`key` None, rank `BY_HINT`)."""
 
     rank: int

@@ -4,22 +4,23 @@ They are found by name; one that was not read yet is a `MissingRecords`: what wa
 once it was. So nothing is ever guessed, and whoever folds needs not know beforehand what it will want.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from schemas.value import Value
 
-class Name(NamedTuple):
+
+class Name(Value, frozen=True, order=True):
     """Which record: of what kind (the name of its class), and the key that it stands under."""
 
     kind: str
     key: str
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(Value, frozen=True):
     """Base of what Redis keeps; as JSON, so that a person at redis-cli can read it."""
 
     @property
@@ -28,7 +29,7 @@ class Record(msgspec.Struct, frozen=True):
         return True
 
 
-class Write(NamedTuple):
+class Write(Value, frozen=True):
     """What has to become of one record: from the bytes expected (empty: absent) to those to set."""
 
     expected: bytes
@@ -73,16 +74,37 @@ def encode(record: Record) -> bytes:
     return _ENCODER.encode(record)
 
 
+class _Shelf(dict[str, _R | None], Generic[_R]):
+    """The records of one kind, None for those that are not there; one that was not looked for yet is decoded then.
+
+    A fact looks for some twenty: those that were found before take no step in Python.
+    """
+
+    def __init__(self, kind: type[_R], read: Mapping[Name, bytes | None]) -> None:
+        super().__init__()
+        self._kind = kind
+        self._read = read
+        #: What Redis will have once the commits before are written: the bytes, and what they say.
+        self.written: dict[str, tuple[bytes, _R | None]] = {}
+
+    def __missing__(self, key: str) -> _R | None:
+        name = Name(self._kind.__name__, key)
+        try:
+            raw = self._read[name]
+        except KeyError:
+            raise MissingRecords({name}) from None
+        record = self[key] = None if raw is None else decode(self._kind, raw)
+        self.written[key] = (raw or b"", record)
+        return record
+
+
 class Records:
     """The records of one batch or more."""
 
     def __init__(self, read: Mapping[Name, bytes | None]) -> None:
         """`read`: records as Redis has them, None for those it does not have."""
         self._read = read
-        #: By kind, then by key: they are looked for some twenty times a fact.
-        self._records: dict[type[Record], dict[str, Any]] = defaultdict(dict)
-        #: What Redis will have once the commits before are written: the bytes, and what they say.
-        self._written: dict[tuple[type[Record], str], tuple[bytes, Any]] = {}
+        self._shelves: dict[type[Record], _Shelf[Any]] = {}
         #: Records set since the last commit, and whether they changed.
         self._used: dict[tuple[type[Record], str], bool] = {}
         #: What the records set since `begin` were before that, and whether they had been used and changed.
@@ -91,7 +113,7 @@ class Records:
     @property
     def size(self) -> int:
         """How many records it holds, and how many it knows not to be there."""
-        return sum(map(len, self._records.values()))
+        return sum(map(len, self._shelves.values()))
 
     def begin(self) -> None:
         """Begin a folding that may have to be taken back."""
@@ -100,30 +122,23 @@ class Records:
     def take_back(self) -> None:
         """Undo everything since `begin`."""
         for place, (record, used) in self._journal.items():
-            self._records[place[0]][place[1]] = record
+            self.shelf(place[0])[place[1]] = record
             if used is None:
                 del self._used[place]
             else:
                 self._used[place] = used
         self._journal = {}
 
+    def shelf(self, kind: type[_R]) -> "_Shelf[_R]":
+        """All records of a kind, by key: for who looks for many of them."""
+        try:
+            return self._shelves[kind]
+        except KeyError:
+            return self._shelves.setdefault(kind, _Shelf(kind, self._read))
+
     def find(self, kind: type[_R], key: str) -> _R | None:
         """One record, None where there is none. Raises MissingRecords when nobody read it yet."""
-        found: _R | None
-        try:
-            found = self._records[kind][key]
-        except KeyError:
-            found = self._records[kind][key] = self._decoded(kind, key)
-        return found
-
-    def _decoded(self, kind: type[_R], key: str) -> _R | None:
-        name = Name(kind.__name__, key)
-        if name not in self._read:
-            raise MissingRecords({name})
-        raw = self._read[name]
-        record = None if raw is None else decode(kind, raw)
-        self._written[kind, key] = (raw or b"", record)
-        return record
+        return self.shelf(kind)[key]
 
     def want(self, kind: type[Record], keys: Iterable[str]) -> None:
         """See that several records were read. Raises MissingRecords with all that were not."""
@@ -135,13 +150,14 @@ class Records:
         """Say what a record is from here on; setting what it is already keeps it from expiring."""
         kind = type(record)
         place = (kind, key)
-        before = self.find(kind, key)
+        shelf = self.shelf(kind)
+        before = shelf[key]
         used = self._used.get(place)
         if place not in self._journal:
             self._journal[place] = (before, used)
         if record is not before and record != before:
             self._used[place] = True
-            self._records[kind][key] = record
+            shelf[key] = record
         elif used is None:
             self._used[place] = False
 
@@ -149,10 +165,11 @@ class Records:
         """What has become of the records set since the last call, for one commit."""
         writes = {}
         for (kind, key), changed in self._used.items():
-            expected, before = self._written[kind, key]
-            after = self._records[kind][key]
+            shelf = self.shelf(kind)
+            expected, before = shelf.written[key]
+            after: Any = shelf[key]
             data = encode(after) if changed else expected
-            self._written[kind, key] = (data, after)
+            shelf.written[key] = (data, after)
             writes[Name(kind.__name__, key)] = Write(expected, data, before, after)
         self._used = {}
         return writes

@@ -60,7 +60,7 @@ class Rollup(Record, frozen=True, omit_defaults=True):
 
     def reached(self, recipient: Address) -> int:
         """The highest rank known of a recipient, under whatever address; what all came to, each came to."""
-        same = shown(self.ties) if self.ties else {}
+        same = shown(self.ties)
         return max(self.whole, self._people().get(same.get(recipient, recipient), _NOTHING))
 
     def _people(self) -> dict[Address, int]:

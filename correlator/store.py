@@ -23,6 +23,7 @@ from schemas.errors import LeaseLost, StoreError
 from schemas.events import Event, Message, Parsed, Typing, Unreadable
 from schemas.ids import EventId, Scope
 from schemas.keyspace import IDENTIFIER_GENERATION_SECONDS, Keyspace
+from schemas.value import Value
 
 PUBLISHED_ONLY, DUPLICATE = 0, -1
 
@@ -31,7 +32,7 @@ _PUBLISH, _APPEND, _APPEND_AGAIN = 0, 1, 2
 _PACKER = msgspec.msgpack.Encoder()
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(Value, frozen=True):
     """What became of one parsed element: `sequence` is its number, or PUBLISHED_ONLY, or DUPLICATE; None: dead."""
 
     entry: Entry
@@ -140,7 +141,7 @@ class Store:
         keys += [record_key(names, name) for name in commit.records]
         keys += [change.key for change in changes]
         records = [
-            (_text(write.expected), _text(write.data), self._messages_seconds if write.after.expires else 0)
+            (write.expected.decode(), write.data.decode(), self._messages_seconds if write.after.expires else 0)
             for write in commit.records.values()
         ]
         index = [(change.added, _text(change.member)) for change in changes]
@@ -151,12 +152,12 @@ class Store:
 
     def _event(self, published: Publication, keys: list[str]) -> tuple[Any, ...]:
         """What is written of an event; its keys are added."""
-        entry, event, subject, half, channels = published
+        entry, event, subject, half = published.entry, published.event, published.subject, published.half
         hashes, remembered = self._memory(entry.capture, event.id)
         ids, field = self._noted(event, entry.capture)
         keys += [*hashes, self._keys.sequence(subject), ids]
-        written = (_text(half.head), _text(half.tail), "\n".join(channels), self._way(event), _text(field), subject)
-        return (*remembered, *written)
+        channels = "\n".join(published.channels)
+        return (*remembered, half.head.decode(), half.tail.decode(), channels, self._way(event), _text(field), subject)
 
     def _letter(self, entry: Entry, place: int, letter: Unreadable, keys: list[str]) -> tuple[Any, ...]:
         """What is written of a dead letter; its keys are added."""
@@ -186,8 +187,8 @@ class Store:
 
 
 def _text(data: bytes) -> msgspec.Raw:
-    """Bytes as MessagePack has texts of up to four gigabytes: the reader inside Redis knows no other kind of bytes."""
-    return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)
+    """Bytes that are no text, written as one: the MessagePack reader inside Redis knows no other kind of bytes."""
+    return msgspec.Raw(b"\xda" + len(data).to_bytes(2, "big") + data)
 
 
 def _runs(commits: Sequence[Commit]) -> list[list[Commit]]:

@@ -1,7 +1,8 @@
 """Who is who among an account's addresses: rules 4 and 5 of `correlator.identity`. Pure."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import inf
 from typing import Generic, TypeVar
 
@@ -73,25 +74,29 @@ class Users:
         return self._classes.find(address)
 
 
-def reading(identity: Identity | None, lines: Iterable[str]) -> tuple[Address, Address] | None:
+def reading(identity: Identity | None, lines: Collection[str]) -> tuple[Address, Address] | None:
     """A direct identity as (line, contact); None for a group, or where the fact does not say which part is our line."""
     if identity is None or identity.kind == "group" or len(identity.parts) != _DIRECT:
         return None
-    one, other = (Address(part) for part in identity.parts)
+    one, other = Address(identity.parts[0]), Address(identity.parts[1])
     if identity.kind == "user":
         return one, other
-    named = frozenset(lines)
-    if (one in named) == (other in named):
+    if (one in lines) == (other in lines):
         return None
-    return (one, other) if one in named else (other, one)
+    return (one, other) if one in lines else (other, one)
 
 
-def shown(ties: Ties) -> dict[Address, Address]:
+def shown(ties: Ties) -> Mapping[Address, Address]:
     """The address to show for each of those that are one person: the phone, the latest one where it changed.
 
     `ties`: pairs seen as one user; of two phones, or two ids, the first became the second. A phone that was seen with
     two ids that nothing ties is nobody's: showing both of them as one would hide a person.
     """
+    return _shown(tuple(ties)) if ties else {}
+
+
+@lru_cache(maxsize=4096)  # of the same few people, for each event of theirs
+def _shown(ties: Ties) -> Mapping[Address, Address]:
     pairs = [(one, other) for one, other in ties if is_phone(one) == is_phone(other)]
     classes: Classes[Address] = Classes()
     for one, other in pairs:

@@ -78,7 +78,7 @@ def _as_text(value: Any) -> str | None:
     return str(value) if kind is int else None
 
 
-class Node(msgspec.Struct, eq=False):
+class Node(msgspec.Struct, eq=False, gc=False):
     """One place in a decoded body: its value and its path.
 
     Reading a body makes a dozen of these, so it is a struct, which is made in a third of the time of a class.

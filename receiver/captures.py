@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from redis.asyncio import Redis
 
 from correlator.scripts import Scripts, answer
 from receiver.settings import Redis as RedisSettings
 from schemas.errors import StoreError
 from schemas.keyspace import Keyspace
+from schemas.value import Value
 from schemas.wire import CAPTURE_FIELDS, QUARANTINE_FIELDS
 
 #: How many entries one trimming call looks at: bounds how long it holds Redis up.
@@ -45,7 +45,7 @@ class Fence(NamedTuple):
     number: int
 
 
-class LogEntry(msgspec.Struct, frozen=True):
+class LogEntry(Value, frozen=True):
     """One entry as it stands in the log."""
 
     position: str

@@ -19,12 +19,13 @@ from schemas.errors import CallbackError, ParseError
 from schemas.events import Link, Linked, Tie
 from schemas.ids import CONVERSATION_PATTERN, ConversationKey, event_id
 from schemas.keyspace import partition_of
+from schemas.value import Value
 
 _KEY = re.compile(CONVERSATION_PATTERN)
 _PAIR = 2
 
 
-class Linking(msgspec.Struct, frozen=True, omit_defaults=True):
+class Linking(Value, frozen=True, omit_defaults=True):
     """Two keys of conversations, or two addresses of an account, that are one."""
 
     one: str
@@ -66,7 +67,7 @@ class KindsDiffer(CallbackError):
     status = 422
 
 
-class Tying(msgspec.Struct, frozen=True):
+class Tying(Value, frozen=True):
     """A tie, with the account whose addresses it is of."""
 
     provider: str

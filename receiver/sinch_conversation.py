@@ -42,11 +42,12 @@ from schemas.events import (
     pair_identity,
 )
 from schemas.ids import content_hash, event_id
+from schemas.value import Value
 
 _NAME = "sinch"
 
 
-class Chat(msgspec.Struct, frozen=True):
+class Chat(Value, frozen=True):
     """One callback, opened as far as every kind of it needs."""
 
     account: str

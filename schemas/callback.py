@@ -7,10 +7,9 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Literal
 
-import msgspec
-
 from schemas.address import Address
 from schemas.ids import CaptureId
+from schemas.value import Value
 
 #: What proved a callback authentic, strongest first.
 Assurance = Literal["signed", "shared_secret", "basic_auth", "url_token", "none"]
@@ -23,7 +22,7 @@ CAPTURE_KINDS: tuple[CaptureKind, ...] = ("callback", "outbound", "link")
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Arrival(msgspec.Struct, frozen=True):
+class Arrival(Value, frozen=True):
     """A request as it came, unproved. Nothing but a signature scheme may look into it."""
 
     provider: str
@@ -42,7 +41,7 @@ class Arrival(msgspec.Struct, frozen=True):
         return [header[1] for header in self.headers if header[0] == name]
 
 
-class AccountFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+class AccountFacts(Value, frozen=True, omit_defaults=True):
     """The settings that decisions need, copied into each capture so that a replay decides alike."""
 
     #: Own numbers, for telling lines and participants apart; never part of an identity.
@@ -57,7 +56,7 @@ class AccountFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     copy_window_seconds: float = 10.0
 
 
-class Callback(msgspec.Struct, frozen=True):
+class Callback(Value, frozen=True):
     """A request that proved to be the provider's. Only `receiver.authentication` makes one."""
 
     provider: str
@@ -72,7 +71,7 @@ class Callback(msgspec.Struct, frozen=True):
     facts: AccountFacts
 
 
-class Capture(msgspec.Struct, frozen=True):
+class Capture(Value, frozen=True):
     """A callback with an id: what the capture log holds and everything after it reads."""
 
     id: CaptureId

@@ -15,12 +15,13 @@ from schemas.clock import format_time
 from schemas.events import Event, Typing
 from schemas.ids import ConversationKey
 from schemas.tracing import trace_of
+from schemas.value import Value
 from schemas.wire import encode_json
 
 SEQUENCE_DIGITS = 16
 
 
-class HalfEnvelope(msgspec.Struct, frozen=True):
+class HalfEnvelope(Value, frozen=True):
     """An envelope as bytes: `head`, then the sequence, then `tail`. Typing has no sequence, and all in `head`."""
 
     head: bytes

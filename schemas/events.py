@@ -12,6 +12,7 @@ import msgspec
 
 from schemas.address import Address
 from schemas.ids import ConversationKey, EventId
+from schemas.value import Value
 
 Direction = Literal["inbound", "outbound"]
 Kind = Literal["direct", "group", "unknown"]
@@ -29,7 +30,7 @@ FINAL_STATES = frozenset(STATES[2:])
 IdentityKind = Literal["group", "set", "user", "pair"]
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(Value, frozen=True):
     """Something that decides which conversation a fact belongs to.
 
     `group`  a provider's group id.                       parts: (what scopes the id, the id)
@@ -43,14 +44,14 @@ class Identity(msgspec.Struct, frozen=True):
     parts: tuple[str, ...]
 
 
-class Pointer(msgspec.Struct, frozen=True):
+class Pointer(Value, frozen=True):
     """An id that names a message or batch, and through it a conversation: weak, it never decides by itself."""
 
     kind: str
     parts: tuple[str, ...]
 
 
-class Sent(msgspec.Struct, frozen=True, omit_defaults=True):
+class Sent(Value, frozen=True, omit_defaults=True):
     """What one fact tells of a message of ours as a whole, where its conversation does not say that already.
 
     A batch is one message to many people, each in a conversation of their own; its roll-up is one.
@@ -70,7 +71,7 @@ class Sent(msgspec.Struct, frozen=True, omit_defaults=True):
     group: Identity | None = None
 
 
-class Keywords(msgspec.Struct, frozen=True):
+class Keywords(Value, frozen=True):
     """By which words, written to which line, people join and leave a group; words in lower case, one or two."""
 
     line: Address
@@ -78,7 +79,7 @@ class Keywords(msgspec.Struct, frozen=True):
     leave: tuple[str, ...] | None
 
 
-class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+class Evidence(Value, frozen=True, omit_defaults=True):
     """What one fact tells about its conversation. The more it leaves out, the more it leaves open."""
 
     #: Decides the conversation; None: only the pointers can, and until they do it is provisional.
@@ -139,7 +140,7 @@ def group_identity(scope: str, group_id: str) -> Identity:
 # --- bodies: what happened --------------------------------------------------------------------------------
 
 
-class Media(msgspec.Struct, frozen=True, omit_defaults=True):
+class Media(Value, frozen=True, omit_defaults=True):
     """One attachment, as the provider describes it; what it does not tell is absent."""
 
     url: str | None
@@ -152,7 +153,7 @@ class Media(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(Value, frozen=True, omit_defaults=True):
     """One message. The first six fields are always there; the rest only where the provider tells it."""
 
     #: The provider's id of the message; None where it sends none.
@@ -174,14 +175,14 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     opt_out: str | None = None
 
 
-class StatusError(msgspec.Struct, frozen=True):
+class StatusError(Value, frozen=True):
     """Why a message failed, in the provider's words; codes are opaque text."""
 
     code: str | None
     detail: str | None
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(Value, frozen=True):
     """One report on the fate of one message for one recipient, or for all (`recipient` None)."""
 
     value: State
@@ -194,7 +195,7 @@ class Status(msgspec.Struct, frozen=True):
     stale: bool = False
 
 
-class Reaction(msgspec.Struct, frozen=True):
+class Reaction(Value, frozen=True):
     """A reaction to a message. `emoji` None: the reaction was taken back."""
 
     #: The provider's id of the message reacted to; None where it names none (iMessage tapbacks as text).
@@ -205,20 +206,20 @@ class Reaction(msgspec.Struct, frozen=True):
     quoted: str | None = None
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(Value, frozen=True):
     """Which earlier message was edited or revoked."""
 
     message_id: str | None
 
 
-class FailedMember(msgspec.Struct, frozen=True):
+class FailedMember(Value, frozen=True):
     """A member that could not be added or removed, and why."""
 
     address: Address
     error: StatusError | None = None
 
 
-class Members(msgspec.Struct, frozen=True, omit_defaults=True):
+class Members(Value, frozen=True, omit_defaults=True):
     """A change of who is in a group."""
 
     added: tuple[Address, ...]
@@ -239,7 +240,7 @@ class Members(msgspec.Struct, frozen=True, omit_defaults=True):
     after: tuple[Address, ...] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+class Settings(Value, frozen=True, omit_defaults=True):
     """A change of a group's settings or life: what is now true, and what failed to become so."""
 
     #: `created`, `deleted`, `suspended`, `resumed`, `changed`, or the same with `_failed`; `create_requested`: a
@@ -251,18 +252,18 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     invite_link: str | None = None
     join_approval: str | None = None
     #: Settings that could not be changed, each with why.
-    failed: dict[str, StatusError | None] = {}
+    failed: dict[str, StatusError | None] = msgspec.field(default_factory=dict)
     error: StatusError | None = None
 
 
-class TypingState(msgspec.Struct, frozen=True):
+class TypingState(Value, frozen=True):
     """Somebody starts or stops typing."""
 
     sender: Address | None
     is_typing: bool
 
 
-class Notice(msgspec.Struct, frozen=True):
+class Notice(Value, frozen=True):
     """Something about the account as a whole. `detail` is the provider's object, unchanged."""
 
     #: The provider's word for what it is about: `10dlc.brand.update`, `call_log`, `account_update`.
@@ -270,7 +271,7 @@ class Notice(msgspec.Struct, frozen=True):
     detail: Any
 
 
-class Body(msgspec.Struct, frozen=True, tag_field="type"):
+class Body(Value, frozen=True, tag_field="type"):
     """Base of the union; its tag is the CloudEvents type."""
 
 
@@ -366,11 +367,13 @@ EventBody = (
 )
 
 
+#: The CloudEvents type of each body.
+_TYPES: dict[type[EventBody], str] = {body: str(body.__struct_config__.tag) for body in get_args(EventBody)}
 #: Every CloudEvents type there is.
-EVENT_TYPES = frozenset(str(body.__struct_config__.tag) for body in get_args(EventBody))
+EVENT_TYPES = frozenset(_TYPES.values())
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(Value, frozen=True):
     """One provider fact, normalised. `evidence` None: it concerns the account as a whole."""
 
     id: EventId
@@ -386,10 +389,10 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def type(self) -> str:
         """The CloudEvents type."""
-        return str(self.body.__struct_config__.tag)
+        return _TYPES[type(self.body)]
 
 
-class Unreadable(msgspec.Struct, frozen=True):
+class Unreadable(Value, frozen=True):
     """One element that cannot be read: a dead letter. Its neighbours in the same callback are unharmed."""
 
     reason: str
@@ -397,21 +400,21 @@ class Unreadable(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Link(msgspec.Struct, frozen=True):
+class Link(Value, frozen=True):
     """A person says that two conversations are one."""
 
     one: ConversationKey
     other: ConversationKey
 
 
-class Tie(msgspec.Struct, frozen=True):
+class Tie(Value, frozen=True):
     """A person says that two addresses within the capture's account are one user's."""
 
     one: Address
     other: Address
 
 
-class Linked(msgspec.Struct, frozen=True):
+class Linked(Value, frozen=True):
     """A person's word on who or what is one, or that taken back. It has no event of its own, only consequences."""
 
     id: EventId

@@ -4,6 +4,7 @@ The braces are literal: they are the cluster hash tag, so all keys of a partitio
 touch them together.
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 from zlib import crc32
 
@@ -30,6 +31,14 @@ def partition_of(account: str, partitions: int) -> int:
 def keyspaces(namespace: str, partitions: int) -> "list[Keyspace]":
     """The keys of each partition."""
     return [Keyspace(namespace, number) for number in range(partitions)]
+
+
+@lru_cache(maxsize=256)  # the same for all that is received in a day
+def _generations(day: int, window_seconds: int) -> tuple[str, ...]:
+    """The generation of de-duplication hashes that a day belongs to, then its neighbours."""
+    days = 1 << max(0, -(-window_seconds // _DAY_SECONDS) - 1).bit_length()
+    generation = day // days
+    return tuple(f"{days}:{at}" for at in (generation, generation - 1, generation + 1))
 
 
 class Keyspace:
@@ -174,10 +183,8 @@ class Keyspace:
         neighbours on both sides are looked into, because clocks step back as well.
         """
         bucket = int.from_bytes(digest[:2], "big") >> (16 - _DEDUPE_BUCKET_BITS)
-        days = 1 << max(0, -(-window_seconds // _DAY_SECONDS) - 1).bit_length()
-        generation = seconds // (days * _DAY_SECONDS)
-        stem = f"{self.prefix}:dd:{days}:"
-        return [f"{stem}{at}:{bucket:x}" for at in (generation, generation - 1, generation + 1)]
+        generations = _generations(seconds // _DAY_SECONDS, window_seconds)
+        return [f"{self.prefix}:dd:{generation}:{bucket:x}" for generation in generations]
 
     @staticmethod
     def dedupe_field(digest: bytes) -> bytes:

@@ -69,6 +69,7 @@ from schemas.events import (
     set_identity,
 )
 from schemas.ids import EventId, content_hash, event_id
+from schemas.value import Value
 
 _NAME = "sendblue"
 
@@ -535,7 +536,7 @@ def _answer(response: Node) -> Node:
     return response
 
 
-class _Send(msgspec.Struct, frozen=True):
+class _Send(Value, frozen=True):
     """An answer and what was asked for, opened as far as every kind needs it."""
 
     response: Node

@@ -22,7 +22,6 @@ What they leave out, and captures show:
 import re
 from collections.abc import Callable
 
-import msgspec
 from msgspec.structs import replace
 
 from receiver.body import Node, decode
@@ -56,6 +55,7 @@ from schemas.events import (
     pair_identity,
 )
 from schemas.ids import content_hash, event_id
+from schemas.value import Value
 
 _NAME = "sinch"
 
@@ -421,14 +421,14 @@ _READERS: dict[str, Callable[[Capture, Node], list[Parsed]]] = {
 # --- registered sends -------------------------------------------------------------------------------------
 
 
-class _Target(msgspec.Struct, frozen=True):
+class _Target(Value, frozen=True):
     """One entry of a batch's `to`: a number, as an address, or a group's id."""
 
     name: str
     is_group: bool
 
 
-class _Batch(msgspec.Struct, frozen=True):
+class _Batch(Value, frozen=True):
     """A batch as it was registered, opened as far as each of its targets needs it."""
 
     id: str

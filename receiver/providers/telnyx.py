@@ -56,11 +56,12 @@ from schemas.events import (
     set_identity,
 )
 from schemas.ids import content_hash, event_id
+from schemas.value import Value
 
 NAME = "telnyx"
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(Value, frozen=True):
     """One posted event, opened as far as every kind of event needs it."""
 
     account: str
@@ -73,7 +74,7 @@ class Delivery(msgspec.Struct, frozen=True):
     type: str
 
 
-class Party(msgspec.Struct, frozen=True):
+class Party(Value, frozen=True):
     """One entry of `from`, `to` or `cc`."""
 
     #: None: there is an entry, but no address can be read from it.
@@ -85,7 +86,7 @@ class Party(msgspec.Struct, frozen=True):
     entry: Node | None
 
 
-class Parties(msgspec.Struct, frozen=True):
+class Parties(Value, frozen=True):
     """Who a message is from, to and copied to, in order."""
 
     senders: tuple[Party, ...]
@@ -462,8 +463,7 @@ def _reported(parties: Parties) -> list[Party]:
 
 def _status(delivery: Delivery, party: Party, places: frozenset[str]) -> Status:
     raw = party.status or delivery.payload.text("status")
-    told_by_type = _REPORTS.get(delivery.type, "unknown")
-    value = told_by_type if raw is None else _STATES.get(raw.lower(), "unknown")
+    value = _REPORTS.get(delivery.type, "unknown") if raw is None else _STATES.get(raw.lower(), "unknown")
     error = _error(delivery.payload, party, places) if value in _EXPLAINED else None
     return Status(value=value, final=value in FINAL_STATES, recipient=party.address, raw=raw, error=error)
 

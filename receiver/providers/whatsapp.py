@@ -72,6 +72,7 @@ from schemas.events import (
     user_identity,
 )
 from schemas.ids import content_hash, event_id
+from schemas.value import Value
 
 _NAME = "whatsapp"
 
@@ -137,7 +138,7 @@ _USER_ID = re.compile(r"[A-Z]{2}\.(?:[A-Za-z0-9]+\.)?[A-Za-z0-9]{1,128}")
 _PHONE = re.compile(r"\+[0-9]+|whatsapp:[0-9]{1,6}")
 
 
-class _Naming(msgspec.Struct, frozen=True):
+class _Naming(Value, frozen=True):
     """Under which keys an element names a user; a user id may stand under either kind."""
 
     phones: tuple[str, ...]
@@ -176,7 +177,7 @@ _GROUP_IDS = ("group_id", "request_id", "join_request_id")
 _Ties = tuple[tuple[Address, Address], ...]
 
 
-class _User(msgspec.Struct, frozen=True):
+class _User(Value, frozen=True):
     """A person on WhatsApp, as far as one place tells."""
 
     phone: Address | None = None
@@ -193,7 +194,7 @@ class _User(msgspec.Struct, frozen=True):
         return ((self.phone, self.id),) if self.phone and self.id else ()
 
 
-class _Scope(msgspec.Struct, frozen=True):
+class _Scope(Value, frozen=True):
     """One change, opened as far as all its elements need it."""
 
     account: str
@@ -559,7 +560,7 @@ def _report_ids(node: Node, group: Node | None) -> dict[str, str]:
 # --- one function per event: groups -----------------------------------------------------------------------
 
 
-class _Person(msgspec.Struct, frozen=True):
+class _Person(Value, frozen=True):
     """An entry of a list of participants."""
 
     address: Address
