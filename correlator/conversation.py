@@ -30,6 +30,9 @@ class Title(Value, frozen=True, array_like=True, order=True):
     name: str
 
 
+_NOBODY: Final = Roster()
+
+
 class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     """What Redis keeps of one conversation; the key is not in it, it is under it."""
 
@@ -89,6 +92,9 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     @cached_property
     def people(self) -> tuple[Address, ...] | None:
         """The participants: everybody but our own lines, sorted; None while nobody is known."""
+        if self.parts and self.roster == _NOBODY and not self.ties:
+            # Most groups of a million: each is seldom talked in, and so nothing of it is ready in memory.
+            return tuple([part for part in self.parts if part not in self.lines])
         members = self.members
         return tuple(sorted(members.difference(self.lines))) if members else None
 

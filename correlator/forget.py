@@ -16,13 +16,14 @@ from correlator.circles import Account, Circle, users_of
 from correlator.clusters import Clusters, Followers
 from correlator.conversation import Conversation
 from correlator.erasure import Erasure
-from correlator.index import IndexChange, index_changes, record_key, terms
+from correlator.index import IndexChange, index_changes, is_numbered, record_in, record_key, terms
 from correlator.pointers import PointerClass
 from correlator.reading import read
 from correlator.records import MissingRecords, Name, Record, Records, Write, decode, encode
 from correlator.rollup import Rollup
 from correlator.scripts import Scripts, answer
 from schemas.address import Address
+from schemas.envelope import SEQUENCE_DIGITS
 from schemas.errors import LeaseLost, StoreError
 from schemas.ids import ConversationKey, Scope, key_bytes
 from schemas.keyspace import Keyspace
@@ -48,7 +49,7 @@ class Step(NamedTuple):
 
     #: What it is to whoever counts.
     word: str
-    key: str
+    name: Name
     expected: bytes
     data: bytes
     changes: tuple[IndexChange, ...] = ()
@@ -159,10 +160,11 @@ class Forgetting:
         if after is record:
             return {}
         word = {"PointerClass": "message ids", "Rollup": "roll-ups"}.get(name.kind, "references")
-        place, drops = record_key(self._keys, name), tuple[str, ...]()
+        drops = tuple[str, ...]()
         if after is None and isinstance(record, PointerClass):
             drops = (*(self._keys.pointers(key) for key in record.members[1:]), self._keys.rollup(record.root))
-        return {place: Step(word, place, raw, b"" if after is None else encode(after), drops=drops)}
+        step = Step(word, name, raw, b"" if after is None else encode(after), drops=drops)
+        return {record_key(self._keys, name): step}
 
     async def _conversations(self, erasure: Erasure) -> tuple[list[Step], list[Step]]:
         """Those that stay and name the person or lead to what goes, then those that go; and direct ones apart."""
@@ -180,7 +182,8 @@ class Forgetting:
 
     def _removal(self, key: str, raw: bytes, record: Conversation) -> Step:
         drops = (self._keys.sequence(key), self._keys.recent(key), self._keys.followers(key))
-        return Step("conversations", self._keys.conversation(key), raw, b"", self._taken_out(key, record), drops)
+        name = Name(Conversation.__name__, key)
+        return Step("conversations", name, raw, b"", self._taken_out(key, record), drops)
 
     def _taken_out(self, key: str, record: Conversation) -> tuple[IndexChange, ...]:
         found = (self._keys.index(term) for term in sorted(terms(record)))
@@ -200,8 +203,7 @@ class Forgetting:
 
     def _change(self, name: Name, write: Write) -> Step:
         changes = tuple(index_changes(self._keys, {name: write}))
-        place = record_key(self._keys, name)
-        return Step("memberships", place, write.expected, write.data, changes, (self._keys.recent(name.key),))
+        return Step("memberships", name, write.expected, write.data, changes, (self._keys.recent(name.key),))
 
     async def _circles(self, survey: Survey) -> tuple[Step, ...]:
         """Who is who, at each account: the whole circle, or its other users under a root of their own."""
@@ -210,7 +212,8 @@ class Forgetting:
             for address in sorted(survey.erasure.addresses):
                 circle = await self._circle(scope, address)
                 if circle is not None and self._keys.circle(scope.user(address)) not in found:
-                    found |= {step.key: step for step in await self._without(scope, survey.erasure, circle)}
+                    steps = await self._without(scope, survey.erasure, circle)
+                    found |= {record_key(self._keys, step.name): step for step in steps}
         return tuple(found.values())
 
     async def _without(self, scope: Scope, erasure: Erasure, circle: Circle) -> list[Step]:
@@ -224,7 +227,7 @@ class Forgetting:
             if after is not None and root is not None and member not in erasure.addresses:
                 data = encode(after if key == root else Circle(leads_to=root))
             if (raw or b"") != data:
-                steps.append(Step("identities", self._keys.circle(key), raw or b"", data))
+                steps.append(Step("identities", Name(Circle.__name__, key), raw or b"", data))
         return steps
 
     async def _noted(self, erasure: Erasure) -> list[Noted]:
@@ -257,11 +260,12 @@ class Forgetting:
 
     async def _call(self, token: str, steps: Sequence[Step], noted: Sequence[Noted]) -> None:
         changes = [change for step in steps for change in step.changes]
-        keys = [self._keys.lease, *(step.key for step in steps), *(change.key for change in changes)]
+        records = (record_key(self._keys, step.name) for step in steps)
+        keys = [self._keys.lease, *records, *(change.key for change in changes)]
         keys += [*(one.key for one in noted), *(drop for step in steps for drop in step.drops)]
         args: list[Any] = [token, len(steps), len(changes), len(noted)]
         for step in steps:
-            args += [step.expected, step.data]
+            args += [SEQUENCE_DIGITS if is_numbered(step.name) else 0, step.expected, step.data]
         for change in changes:
             args += ["1" if change.added else "0", change.member]
         args += [one.field for one in noted]
@@ -294,8 +298,9 @@ class Forgetting:
         return found
 
     async def _find(self, kind: type[_R], key: str) -> _R | None:
-        raw: bytes | None = await answer(self._redis.get(record_key(self._keys, Name(kind.__name__, key))))
-        return None if raw is None else decode(kind, raw)
+        name = Name(kind.__name__, key)
+        raw: bytes | None = await answer(self._redis.get(record_key(self._keys, name)))
+        return None if raw is None else decode(kind, record_in(name, raw))
 
     async def _every(self, kind: type[_R], place: Callable[[str], str]) -> AsyncIterator[tuple[str, bytes, _R]]:
         """Every record of a kind, with its key and its bytes; one may come twice."""
@@ -304,7 +309,9 @@ class Forgetting:
             raws = await answer(self._redis.mget(names))
             for name, raw in zip(names, raws, strict=True):
                 if raw is not None:
-                    yield name[start:], raw, decode(kind, raw)
+                    found = Name(kind.__name__, name[start:])
+                    record = record_in(found, raw)
+                    yield found.key, record, decode(kind, record)
 
     async def _names(self, pattern: str) -> AsyncIterator[list[str]]:
         position = -1

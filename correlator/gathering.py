@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from correlator.conversation import show
+from correlator.conversation import Conversation, show
 from correlator.ledger import Fact, Folded, Ledger, Told
 from correlator.records import MissingRecords, Name, Write
 from schemas.callback import Capture
@@ -37,6 +37,8 @@ class Publication(Value, frozen=True):
     subject: ConversationKey
     half: HalfEnvelope
     channels: list[str]
+    #: Whether its number stands in the subject's record: an identity's, which lives as long as the number must.
+    numbered_there: bool
 
 
 class Commit(msgspec.Struct):
@@ -100,23 +102,22 @@ class Gathering:
         if isinstance(parsed, Linked):
             self._tell(entry, parsed.id, None, self._ledger.link(scope, parsed, order_of(entry.position, place)))
             return
-        subject, shown, more = scope.whole_account(), None, {}
+        subject, known, more = scope.whole_account(), None, {}
         if parsed.evidence is not None:
             folded = self._ledger.fold(_fact(scope, entry, place, parsed, parsed.evidence))
             if folded.told:
                 self._tell(entry, parsed.id, parsed, folded.told)
-            subject, shown, more = folded.subject, show(folded.conversation, folded.subject, scope), _beside(folded)
+            subject, known, more = folded.subject, folded.conversation, _beside(folded)
             if folded.body is not parsed.body:
                 parsed = msgspec.structs.replace(parsed, body=folded.body)
         try:
-            self._publish(entry, parsed, subject, shown, more=more)
+            self._publish(entry, parsed, subject, known, more=more)
         except TypeError as error:  # one event that has no JSON must not stop the pipeline for good
             self._commit.letters.append((entry, place, Unreadable("unencodable", "$", str(error))))
 
     def _tell(self, entry: Entry, cause: EventId, event: Event | None, told: Sequence[Told]) -> None:
         """Publish what follows from a fact or a person's word, as events of their own."""
         words: set[str] = set()
-        scope = self._scope_of(entry.capture)
         for item in told:
             word = item.word if item.word not in words else f"{item.word}:{item.subject}"
             words.add(item.word)
@@ -128,23 +129,24 @@ class Gathering:
                 provider_type=event.provider_type if event else entry.capture.kind,
                 provider_ids={},
             )
-            shown = show(item.conversation, item.subject, scope)
-            self._publish(entry, consequence, item.subject, shown, more={}, also=item.also)
+            self._publish(entry, consequence, item.subject, item.conversation, more={}, also=item.also)
 
     def _publish(
         self,
         entry: Entry,
         event: Event,
         subject: ConversationKey,
-        shown: dict[str, Any] | None,
+        known: Conversation | None,
         *,
         more: dict[str, Any],
         also: Sequence[ConversationKey] = (),
     ) -> None:
         """Add an event to the commit, on the channels of its subject and of `also`; TypeError if it has no JSON."""
+        shown = None if known is None else show(known, subject, self._scope_of(entry.capture))
         half = envelope(event, entry.capture, subject, shown, more=more, replayed=entry.replayed)
         channels = [self._keys.channel(event.type, key) for key in (subject, *also)]
-        self._commit.events.append(Publication(entry, event, subject, half, channels))
+        numbered_there = known is not None and known.is_identity
+        self._commit.events.append(Publication(entry, event, subject, half, channels, numbered_there))
 
 
 def order_of(position: str, place: int) -> int:

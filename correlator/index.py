@@ -1,4 +1,4 @@
-"""Under which keys records stand, and by what conversations can be looked up. Pure.
+"""Under which keys records stand, and what beside them; by what conversations can be looked up. Pure.
 
 The index is written with the records and follows from them alone; no decision reads it.
 """
@@ -13,6 +13,7 @@ from correlator.copies import Recent
 from correlator.pointers import PointerClass
 from correlator.records import Name, Record, Write
 from correlator.rollup import Rollup
+from schemas.envelope import SEQUENCE_DIGITS
 from schemas.ids import ConversationKey, key_bytes
 from schemas.keyspace import Keyspace
 from schemas.value import Value
@@ -40,6 +41,21 @@ def record_name(keyspace: Keyspace, key: str) -> Name | None:
         if key.startswith(stem):
             return Name(kind, key.removeprefix(stem))
     return None
+
+
+def is_numbered(name: Name) -> bool:
+    """Whether a record stands behind the number of its conversation's last event, as so many digits."""
+    return name.kind == Conversation.__name__
+
+
+def record_in(name: Name, stored: bytes) -> bytes:
+    """The record itself, of what stands under its key."""
+    return stored[SEQUENCE_DIGITS:] if is_numbered(name) else stored
+
+
+def number_in(stored: bytes) -> bytes:
+    """The number that a conversation's record stands behind."""
+    return stored[:SEQUENCE_DIGITS]
 
 
 class IndexChange(Value, frozen=True):

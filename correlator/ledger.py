@@ -17,7 +17,7 @@ from correlator.clusters import Clusters
 from correlator.conversation import Conversation, absorb, identified, provisional
 from correlator.copies import Recent, Telling, saw
 from correlator.groups import Groups
-from correlator.identity import BY_SEND, Decision, identity_key, kind_of, pointer_key
+from correlator.identity import BY_SEND, POINTER, Decision, identity_key, kind_of, pointer_key
 from correlator.pointers import Claim, claims_of
 from correlator.records import MissingRecords, Name, Records, Write
 from correlator.rollup import Rollup
@@ -164,7 +164,7 @@ class Ledger:
         """What a fact belongs to, as subscribers see it; from now on they know its subject."""
         survivor = self._clusters.survivor(own)
         if waits:
-            view = msgspec.structs.replace(self._clusters.view(survivor), provisional=True)
+            view = msgspec.structs.replace(self._clusters.view(survivor), provisional=True, strength=POINTER)
             return Folded(own, view, body, rollup, None, self._told())
         self._clusters.publish(survivor)
         copy_of = self._compare(fact, survivor)

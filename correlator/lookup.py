@@ -12,7 +12,7 @@ from correlator.classes import PointerClasses
 from correlator.clusters import Clusters
 from correlator.conversation import Conversation, show
 from correlator.identity import pointer_key
-from correlator.index import address_term, group_term, message_term
+from correlator.index import address_term, group_term, message_term, number_in
 from correlator.reading import read
 from correlator.records import MissingRecords, Name, Records
 from correlator.rollup import Rollup
@@ -171,14 +171,20 @@ class Lookup:
     async def _shown(self, found: "_Found") -> dict[str, Any]:
         key, view = found.key, found.view
         scope = await self.scope(*view.account.split("/", 1))
-        sequence: bytes | None = await answer(self._redis.get(self._keys.sequence(key)))
+        sequence = await self._number(found)
         return {
             **show(view, key, scope),
             "account": view.account,
             "merged": found.merged,
             "ids": {} if view.group is None else {"group_id": view.group},
-            "sequence": (sequence or b"").decode().zfill(SEQUENCE_DIGITS),
+            "sequence": sequence.decode().zfill(SEQUENCE_DIGITS),
         }
+
+    async def _number(self, found: "_Found") -> bytes:
+        """The number of its last event."""
+        if found.view.is_identity:
+            return number_in(await answer(self._redis.get(self._keys.conversation(found.key))) or b"")
+        return await answer(self._redis.get(self._keys.sequence(found.key))) or b""
 
 
 class _Found(NamedTuple):

@@ -11,8 +11,8 @@ from correlator.circles import Account, Circle
 from correlator.clusters import Followers
 from correlator.conversation import Conversation
 from correlator.copies import Recent
-from correlator.identity import decide, pointer_key
-from correlator.index import record_key
+from correlator.identity import Decision, decide, pointer_key
+from correlator.index import record_in, record_key
 from correlator.pointers import PointerClass
 from correlator.records import Name, Record, decode
 from correlator.rollup import Rollup
@@ -34,9 +34,9 @@ async def read(redis: Redis, keyspace: Keyspace, known: dict[Name, bytes | None]
     while wanted:
         order = sorted(wanted)
         raws = await answer(redis.mget([record_key(keyspace, name) for name in order]))
-        known.update(zip(order, raws, strict=True))
-        found = [(name, raw) for name, raw in zip(order, raws, strict=True) if raw]
-        wanted = {other for name, raw in found for other in mentioned(name, raw)} - known.keys()
+        found = {name: record_in(name, raw) for name, raw in zip(order, raws, strict=True) if raw}
+        known.update(dict.fromkeys(order) | found)
+        wanted = {other for name, raw in found.items() for other in mentioned(name, raw)} - known.keys()
 
 
 def mentioned(name: Name, data: bytes) -> set[Name]:
@@ -58,8 +58,8 @@ def mentioned(name: Name, data: bytes) -> set[Name]:
     return _names(Conversation, record.keywords) if isinstance(record, Account) else set()
 
 
-def foreseen(scope: Scope, event: Event, evidence: Evidence) -> set[Name]:
-    """The records that folding a fact will want, as far as the fact itself tells."""
+def foreseen(scope: Scope, event: Event, evidence: Evidence, lines: frozenset[Address] = frozenset()) -> set[Name]:
+    """The records that folding a fact will want, as far as the fact itself tells. `lines`: the account's configured."""
     decision = decide(scope, event.id, evidence)
     names = _names(PointerClass, decision.pointers) | _names(Conversation, (decision.key,))
     if decision.fallback is not None:
@@ -70,9 +70,15 @@ def foreseen(scope: Scope, event: Event, evidence: Evidence) -> set[Name]:
         about = [pointer_key(scope, pointer) for pointer in rollups.about(evidence).message]
         names |= _names(Rollup, (*about, *decision.pointers)) | _names(PointerClass, about)
         names |= set() if decision.provisional else _names(Followers, (decision.key,))
-    elif isinstance(body, MessageReceived) and decision.kind == "group":
-        names |= _names(Recent, (decision.key,))
+    elif len(lines.union(evidence.lines)) > 1:
+        names |= _compared(event, decision)
     return names
+
+
+def _compared(event: Event, decision: Decision) -> set[Name]:
+    """What tells copies of a message in a group: nobody looks at it where only one line can be told of one."""
+    said_to_group = isinstance(event.body, MessageReceived) and decision.kind == "group"
+    return _names(Recent, (decision.key,)) if said_to_group else set()
 
 
 def _foreseen_people(scope: Scope, evidence: Evidence) -> set[Name]:
@@ -82,14 +88,19 @@ def _foreseen_people(scope: Scope, evidence: Evidence) -> set[Name]:
     return _names(Circle, map(scope.user, people)) | _names(Account, (scope.whole_account(),))
 
 
-def anticipated(scope: Scope, evidence: Evidence, known: Mapping[Name, bytes | None]) -> set[Name]:
-    """What folding a fact will want besides, now that some records are known: conversations of a new acquaintance."""
-    new = {address for tie in evidence.same_user for address in tie if known.get(_circle(scope, address)) is None}
-    raw = known.get(Name(Account.__name__, scope.whole_account())) if new else None
+def anticipated(scope: Scope, event: Event, evidence: Evidence, known: Mapping[Name, bytes | None]) -> set[Name]:
+    """What folding a fact will want besides, now that some records are known.
+
+    Conversations of a new acquaintance; and what was lately said in a group, if the account is known to have several
+    lines.
+    """
+    raw = known.get(Name(Account.__name__, scope.whole_account()))
     lines = decode(Account, raw).lines if raw else ()
-    return {
+    new = {address for tie in evidence.same_user for address in tie if known.get(_circle(scope, address)) is None}
+    names = {
         name for address in new for line in lines for name in _names(Conversation, possible_keys(scope, line, address))
     }
+    return names | _compared(event, decide(scope, event.id, evidence)) if len(lines) > 1 else names
 
 
 def _circle(scope: Scope, address: Address) -> Name:

@@ -5,7 +5,7 @@ records, the lease and the cursor are still what the decision was made on, and t
 place where anything is remembered.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -13,22 +13,24 @@ import msgspec
 from redis.asyncio import Redis
 
 from correlator.gathering import Commit, Entry, Gathering, Publication
-from correlator.index import index_changes, message_term, record_key
+from correlator.index import index_changes, is_numbered, message_term, record_key
 from correlator.ledger import Ledger
 from correlator.reading import anticipated, foreseen, read
-from correlator.records import Name
+from correlator.records import Name, Write
 from correlator.scripts import Scripts, answer
 from schemas.callback import Capture
 from schemas.errors import LeaseLost, StoreError
 from schemas.events import Event, Message, Parsed, Typing, Unreadable
 from schemas.ids import EventId, Scope
-from schemas.keyspace import IDENTIFIER_GENERATION_SECONDS, Keyspace
+from schemas.keyspace import DAY_SECONDS, IDENTIFIER_GENERATION_SECONDS, Keyspace
 from schemas.value import Value
 
 PUBLISHED_ONLY, DUPLICATE = 0, -1
 
 #: What the script is to do with an event.
 _PUBLISH, _APPEND, _APPEND_AGAIN = 0, 1, 2
+#: Where an event's number is, if not in a record of its commit.
+_IN_ANOTHER_RECORD, _COUNTER = 0, -1
 _PACKER = msgspec.msgpack.Encoder()
 
 
@@ -105,13 +107,13 @@ class Store:
         """Fold a batch over the records it concerns, reading what it turns out to want beside what was foreseen."""
         known: dict[Name, bytes | None] = {}
         told = [
-            (self._scope(entry.capture), parsed, parsed.evidence)
+            (self._scope(entry.capture), parsed, parsed.evidence, entry.capture.line_addresses())
             for entry in entries
             for parsed in entry.parsed
             if isinstance(parsed, Event) and parsed.evidence is not None
         ]
         await read(self._redis, self._keys, known, {name for fact in told for name in foreseen(*fact)})
-        more = {name for scope, _, evidence in told for name in anticipated(scope, evidence, known)}
+        more = {name for scope, event, evidence, _ in told for name in anticipated(scope, event, evidence, known)}
         await read(self._redis, self._keys, known, more)
         gathering = Gathering(Ledger(known), self._keys, self._scope)
         for missing in gathering.gather(entries):
@@ -136,32 +138,49 @@ class Store:
         """KEYS and ARGV as `lua/commit.lua` documents them."""
         names = self._keys
         changes = list(index_changes(names, commit.records))
+        generations = _Generations(names)
+        more: list[str] = []
+        places = {name.key: place for place, name in enumerate(commit.records, 1) if is_numbered(name)}
+        events = [self._event(published, places, generations, more) for published in commit.events]
+        letters = [self._letter(*letter, generations, more) for letter in commit.letters]
         keys = [names.lease, names.cursor, names.events, names.bytes_of(names.events)]
         keys += [names.dead, names.bytes_of(names.dead)]
         keys += [record_key(names, name) for name in commit.records]
         keys += [change.key for change in changes]
-        records = [
-            (write.expected.decode(), write.data.decode(), self._messages_seconds if write.after.expires else 0)
-            for write in commit.records.values()
-        ]
+        keys += [*generations.marks, *more]
+        records = [self._record(name, write) for name, write in commit.records.items()]
         index = [(change.added, _text(change.member)) for change in changes]
-        events = [self._event(published, keys) for published in commit.events]
-        letters = [self._letter(*letter, keys) for letter in commit.letters]
-        written = _PACKER.encode((records, index, events, letters))
+        written = _PACKER.encode((records, index, generations.seconds, events, letters))
         return keys, [token, after, commit.position, 2 * IDENTIFIER_GENERATION_SECONDS, written]
 
-    def _event(self, published: Publication, keys: list[str]) -> tuple[Any, ...]:
-        """What is written of an event; its keys are added."""
-        entry, event, subject, half = published.entry, published.event, published.subject, published.half
-        hashes, remembered = self._memory(entry.capture, event.id)
-        ids, field = self._noted(event, entry.capture)
-        keys += [*hashes, self._keys.sequence(subject), ids]
-        channels = "\n".join(published.channels)
-        return (*remembered, half.head.decode(), half.tail.decode(), channels, self._way(event), _text(field), subject)
+    def _record(self, name: Name, write: Write) -> tuple[Any, ...]:
+        """What is written of a record."""
+        data = False if write.data == write.expected else write.data.decode()
+        return write.expected.decode(), data, self._messages_seconds if write.after.expires else 0, is_numbered(name)
 
-    def _letter(self, entry: Entry, place: int, letter: Unreadable, keys: list[str]) -> tuple[Any, ...]:
+    def _event(
+        self, published: Publication, places: Mapping[str, int], generations: "_Generations", keys: list[str]
+    ) -> tuple[Any, ...]:
+        """What is written of an event; its keys are added. `places`: of the conversations in this commit."""
+        entry, event, subject, half = published.entry, published.event, published.subject, published.half
+        hashes, remembered = self._memory(entry.capture, event.id, generations)
+        keys += hashes
+        place = places.get(subject, _IN_ANOTHER_RECORD) if published.numbered_there else _COUNTER
+        if place <= 0:
+            keys.append((self._keys.conversation if published.numbered_there else self._keys.sequence)(subject))
+        noted = self._noted(event, entry.capture)
+        field = b""
+        if noted is not None:
+            ids, field = noted
+            keys.append(ids)
+        head, tail, channels = half.head.decode(), half.tail.decode(), "\n".join(published.channels)
+        return (*remembered, head, tail, channels, self._way(event), place, _text(field), subject)
+
+    def _letter(
+        self, entry: Entry, place: int, letter: Unreadable, generations: "_Generations", keys: list[str]
+    ) -> tuple[Any, ...]:
         """What is written of a dead letter; its keys are added."""
-        hashes, remembered = self._memory(entry.capture, f"{entry.capture.id}#dead{place}")
+        hashes, remembered = self._memory(entry.capture, f"{entry.capture.id}#dead{place}", generations)
         keys += hashes
         return (*remembered, entry.capture.id, letter.reason, f"{letter.path}: {letter.detail}")
 
@@ -171,19 +190,45 @@ class Store:
             return _PUBLISH
         return _APPEND_AGAIN if self._again is not None and self._again(event.id) else _APPEND
 
-    def _noted(self, event: Event, capture: Capture) -> tuple[str, bytes]:
+    def _noted(self, event: Event, capture: Capture) -> tuple[str, bytes] | None:
         """Where a person's message can be looked up by its id; messages of ours are found by their pointers."""
         message: Message | None = getattr(event.body, "message", None)
         if message is None or message.direction == "outbound" or message.id is None:
-            return self._keys.cursor, b""
+            return None
         term = message_term(self._scope(capture).path, message.id)
         return self._keys.identifiers(term, int(capture.received_at.timestamp()))[0]
 
-    def _memory(self, capture: Capture, fact: str) -> tuple[list[str], tuple[msgspec.Raw, int, int]]:
+    def _memory(
+        self, capture: Capture, fact: str, generations: "_Generations"
+    ) -> tuple[list[str], tuple[msgspec.Raw, int, int, int]]:
         """Where one fact is remembered, and what the script needs to tell whether it is."""
         digest = blake2b(fact.encode(), digest_size=12).digest()
         seconds, window = int(capture.received_at.timestamp()), capture.facts.dedupe_seconds
-        return self._keys.dedupe(digest, seconds, window), (_text(self._keys.dedupe_field(digest)), seconds, window)
+        place, marks = generations.of(seconds, window)
+        return self._keys.dedupe(digest, marks), (_text(self._keys.dedupe_field(digest)), seconds, window, place)
+
+
+class _Generations:
+    """The generations of de-duplication that one commit writes to."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self._keys = keyspace
+        #: By day and window: the place, from 1 on, and the marks.
+        self._known: dict[tuple[int, int], tuple[int, list[str]]] = {}
+        #: All marks, and how long those of each place live.
+        self.marks: list[str] = []
+        self.seconds: list[int] = []
+
+    def of(self, seconds: int, window: int) -> tuple[int, list[str]]:
+        """Where the generation stands that something received at `seconds` is remembered in, and its marks."""
+        day = seconds // DAY_SECONDS
+        known = self._known.get((day, window))
+        if known is None:
+            marks = self._keys.dedupe_marks(day, window)
+            known = self._known[day, window] = (len(self._known) + 1, marks)
+            self.marks += marks
+            self.seconds.append(3 * window + 2 * DAY_SECONDS)
+        return known
 
 
 def _text(data: bytes) -> msgspec.Raw:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from correlator.gathering import Commit, Entry
-from correlator.index import record_name
+from correlator.index import record_in, record_name
 from correlator.lease import Lease, leased
 from correlator.rebuild import Rebuild
 from correlator.scripts import answer
@@ -125,4 +125,5 @@ async def _recall(target: Site, working: Rebuild) -> None:
         at, keys = await answer(target.redis.scan(max(at, 0), f"{target.keyspace.prefix}:*", count=_SCAN))
         names = {key: name for key in keys if (name := record_name(target.keyspace, key.decode())) is not None}
         records = await answer(target.redis.mget([*names])) if names else ()
-        working.recall({name: data for name, data in zip(names.values(), records, strict=True) if data is not None})
+        found = zip(names.values(), records, strict=True)
+        working.recall({name: record_in(name, stored) for name, stored in found if stored is not None})

@@ -4,23 +4,24 @@ The braces are literal: they are the cluster hash tag, so all keys of a partitio
 touch them together.
 """
 
-from functools import lru_cache
+from collections.abc import Sequence
 from hashlib import blake2b
 from zlib import crc32
 
 #: Version of the layout below; a namespace remembers the one it was made with.
-LAYOUT = "2"
+LAYOUT = "3"
 
 #: De-duplication entries are spread over 2^15 hashes a generation, so that each stays small enough for Redis'
 #: compact encoding (about 25 bytes an entry instead of 100) from thousands to millions of entries.
 _DEDUPE_BUCKET_BITS = 15
 _DEDUPE_FIELD_BYTES = 10
-_DAY_SECONDS = 86400
-#: Look-ups by address and by group id are spread over 2^16 sorted sets: up to some eight million entries, each stays
-#: in the compact encoding, which takes a quarter of the memory and, at that length, is faster to add to.
-_INDEX_BUCKET_BITS = 16
+DAY_SECONDS = 86400
+#: Look-ups by address and by group id are spread over 2^18 sorted sets: up to some thirty million entries, each stays
+#: in the compact encoding, which takes a quarter of the memory, and is looked through from its begin to be added to.
+#: Of a million conversations of four, each has some fifteen entries.
+_INDEX_BUCKET_BITS = 18
 #: Ids of people's messages are kept for one to two of these.
-IDENTIFIER_GENERATION_SECONDS = 30 * _DAY_SECONDS
+IDENTIFIER_GENERATION_SECONDS = 30 * DAY_SECONDS
 
 
 def partition_of(account: str, partitions: int) -> int:
@@ -31,14 +32,6 @@ def partition_of(account: str, partitions: int) -> int:
 def keyspaces(namespace: str, partitions: int) -> "list[Keyspace]":
     """The keys of each partition."""
     return [Keyspace(namespace, number) for number in range(partitions)]
-
-
-@lru_cache(maxsize=256)  # the same for all that is received in a day
-def _generations(day: int, window_seconds: int) -> tuple[str, ...]:
-    """The generation of de-duplication hashes that a day belongs to, then its neighbours."""
-    days = 1 << max(0, -(-window_seconds // _DAY_SECONDS) - 1).bit_length()
-    generation = day // days
-    return tuple(f"{days}:{at}" for at in (generation, generation - 1, generation + 1))
 
 
 class Keyspace:
@@ -126,7 +119,12 @@ class Keyspace:
         return f"{self.prefix}:bytes:{stream.rpartition(':')[2]}"
 
     def conversation(self, key: str) -> str:
-        """String: the record of one conversation, or the redirect of a merged one. Expires only if provisional."""
+        """String: the number of its last event, then its record, or the redirect of a merged one.
+
+        The number, sixteen digits, stands in the same key since each event wants both, and a key of an old
+        conversation is in no cache. That of a provisional key stays zero and is kept apart: it must outlive the
+        record, which expires.
+        """
         return f"{self.prefix}:cv:{key}"
 
     def followers(self, key: str) -> str:
@@ -160,7 +158,7 @@ class Keyspace:
         may start alike, so who looks up checks the record.
         """
         digest = blake2b(term.encode(), digest_size=8).digest()
-        bucket = int.from_bytes(digest[:2], "big") >> (16 - _INDEX_BUCKET_BITS)
+        bucket = int.from_bytes(digest[:3], "big") >> (24 - _INDEX_BUCKET_BITS)
         return f"{self.prefix}:ix:{bucket:x}", digest
 
     def identifiers(self, term: str, seconds: int) -> list[tuple[str, bytes]]:
@@ -172,19 +170,31 @@ class Keyspace:
         return [(name, digest[:_DEDUPE_FIELD_BYTES]) for name in hashes]
 
     def sequence(self, subject: str) -> str:
-        """Integer: the last sequence number of a subject. Of its own, since it changes with each event."""
+        """Integer: the last sequence number of an account as a whole, or of a provisional key. Never expires."""
         return f"{self.prefix}:sq:{subject}"
 
-    def dedupe(self, digest: bytes, seconds: int, window_seconds: int) -> list[str]:
-        """Hashes that may know an event id: the one to write now, then the others to look into.
+    @staticmethod
+    def dedupe(digest: bytes, marks: Sequence[str]) -> list[str]:
+        """Hashes that may know an event id: the one to write now, then the others to look into. `marks`: as below."""
+        bucket = int.from_bytes(digest[:2], "big") >> (16 - _DEDUPE_BUCKET_BITS)
+        return [f"{mark}:{bucket:x}" for mark in marks]
+
+    def dedupe_marks(self, day: int, window_seconds: int) -> list[str]:
+        """Strings with a time to live: that hashes of a generation were begun; of that of a day, then its neighbours.
 
         An entry lives in the hash of the generation in which it was last seen. A generation is the window rounded
         up to a power of two days, so a change of `retention.dedupe` within that rounding loses nothing; the
-        neighbours on both sides are looked into, because clocks step back as well.
+        neighbours on both sides are looked into, because clocks step back as well. They are marked since most of the
+        time one or both are not there, and each event would look for their hashes in vain.
+
+        Args:
+            day: days since the epoch.
+            window_seconds: how long an entry counts.
         """
-        bucket = int.from_bytes(digest[:2], "big") >> (16 - _DEDUPE_BUCKET_BITS)
-        generations = _generations(seconds // _DAY_SECONDS, window_seconds)
-        return [f"{self.prefix}:dd:{generation}:{bucket:x}" for generation in generations]
+        days = 1 << max(0, -(-window_seconds // DAY_SECONDS) - 1).bit_length()
+        generation = day // days
+        stem = f"{self.prefix}:dd:{days}:"
+        return [f"{stem}{at}" for at in (generation, generation - 1, generation + 1)]
 
     @staticmethod
     def dedupe_field(digest: bytes) -> bytes:

@@ -9,11 +9,14 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from correlator.conversation import Conversation
 from correlator.gathering import Entry
 from correlator.lease import Lease
+from correlator.records import decode, encode
 from correlator.store import Store
 from schemas.address import Address
 from schemas.callback import AccountFacts, Capture, Headers
+from schemas.envelope import SEQUENCE_DIGITS
 from schemas.events import (
     AccountNotice,
     Event,
@@ -144,6 +147,17 @@ def key(
 
 
 # --- committing ---
+
+
+async def conversation_record(redis: Any, keyspace: Keyspace, key: str) -> Conversation | None:
+    """The record under a conversation's key."""
+    stored: bytes | None = await redis.get(keyspace.conversation(key))
+    return None if stored is None else decode(Conversation, stored[SEQUENCE_DIGITS:])
+
+
+def stored_conversation(record: Conversation, sequence: int = 0) -> bytes:
+    """What stands under its key: the number of its last event, then the record."""
+    return f"{sequence:0{SEQUENCE_DIGITS}}".encode() + encode(record)
 
 
 class Engine:

@@ -53,7 +53,7 @@ from schemas.events import (
 )
 from schemas.ids import ConversationKey, EventId, Scope
 from schemas.keyspace import Keyspace
-from tests.engine import ID_KEY, NOW, Engine
+from tests.engine import ID_KEY, NOW, Engine, conversation_record
 from tests.model import Happening, members, rollups
 
 NAMESPACE = "history"
@@ -370,18 +370,15 @@ async def check_readers(engine: Engine) -> None:
 
 async def conversation(engine: Engine, key: ConversationKey) -> Conversation:
     """A record."""
-    raw = await engine.redis.get(engine.keyspace.conversation(key))
-    assert raw is not None
-    return decode(Conversation, raw)
+    record = await conversation_record(engine.redis, engine.keyspace, key)
+    assert record is not None
+    return record
 
 
 async def survivor(engine: Engine, key: ConversationKey) -> ConversationKey:
     """What a key resolves to."""
-    while raw := await engine.redis.get(engine.keyspace.conversation(key)):
-        merged = decode(Conversation, raw).merged_into
-        if merged is None:
-            return key
-        key = merged
+    while (record := await conversation_record(engine.redis, engine.keyspace, key)) and record.merged_into:
+        key = record.merged_into
     return key
 
 

@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from correlator.conversation import Conversation
 from correlator.identity import Entry, Fact, Tied, Unlink, decide, resolve
-from correlator.records import decode
 from schemas.address import Address
 from schemas.events import (
     Event,
@@ -29,7 +27,7 @@ from schemas.events import (
 )
 from schemas.ids import ConversationKey, Scope
 from schemas.keyspace import Keyspace
-from tests.engine import ANN, BOB, ID_KEY, LINE, Engine, event, overhearing, started
+from tests.engine import ANN, BOB, ID_KEY, LINE, Engine, conversation_record, event, overhearing, started
 from tests.histories import SOUND_TIES, TIES, as_event, as_linked, facts, possible_keys, wanted
 
 CAM = Address("+15555550133")
@@ -211,10 +209,8 @@ async def test_the_real_script_agrees_with_the_rule_book_on_what_people_say(
 
 
 async def _resolved(engine: Engine, key: ConversationKey) -> ConversationKey:
-    while (raw := await engine.redis.get(engine.keyspace.conversation(key))) and (
-        onward := decode(Conversation, raw).merged_into
-    ):
-        key = onward
+    while (record := await conversation_record(engine.redis, engine.keyspace, key)) and record.merged_into:
+        key = record.merged_into
     return key
 
 

@@ -374,7 +374,8 @@ def test_no_two_things_share_a_key() -> None:
     keys = Keyspace("demo")
     names = [keys.captures, keys.events, keys.dead, keys.quarantine, keys.meta, keys.lease, keys.cursor]
     names += [keys.bytes_of(stream) for stream in names[:4]]
-    names += [keys.conversation("cv_x"), keys.sequence("cv_x"), keys.dedupe(b"0123456789", 0, 86_400)[0]]
+    names += [keys.conversation("cv_x"), keys.sequence("cv_x"), *keys.dedupe_marks(0, DAY)]
+    names += keys.dedupe(b"0123456789", keys.dedupe_marks(0, DAY))
 
     assert len(set(names)) == len(names)
     assert all(name.startswith("partyline:{demo}:") for name in names)
@@ -389,9 +390,9 @@ DAY = 86_400
 )
 def test_a_generation_is_the_window_rounded_up_to_a_power_of_two_days(window_days: int, generation_days: int) -> None:
     """The hash of now is written; the generations on both sides are looked into as well."""
-    seconds = 5 * generation_days * DAY + 17
+    marks = Keyspace("demo").dedupe_marks(5 * generation_days, window_days * DAY)
 
-    assert Keyspace("demo").dedupe(b"\xff\xff" + bytes(8), seconds, window_days * DAY) == [
+    assert Keyspace("demo").dedupe(b"\xff\xff" + bytes(8), marks) == [
         f"partyline:{{demo}}:dd:{generation_days}:{generation}:7fff" for generation in (5, 4, 6)
     ]
 
@@ -404,13 +405,15 @@ def test_what_was_seen_within_the_window_is_looked_into(
     now = data.draw(st.integers(max(0, seen - window), seen + window))
     keys = Keyspace("demo")
 
-    assert keys.dedupe(digest, seen, window)[0] in keys.dedupe(digest, now, window)
+    then, here = (keys.dedupe_marks(seconds // DAY, window) for seconds in (seen, now))
+    assert keys.dedupe(digest, then)[0] in keys.dedupe(digest, here)
 
 
 def test_events_are_spread_over_hashes_by_their_digest() -> None:
     """The first 15 bits choose the hash, the first ten bytes are the field."""
     keys = Keyspace("demo")
-    buckets = [keys.dedupe(digest, 0, DAY)[0].rpartition(":")[2] for digest in (b"\0\0", b"\0\1", b"\0\2", b"\x80\0")]
+    marks = keys.dedupe_marks(0, DAY)
+    buckets = [keys.dedupe(digest, marks)[0].rpartition(":")[2] for digest in (b"\0\0", b"\0\1", b"\0\2", b"\x80\0")]
 
     assert buckets == ["0", "0", "1", "4000"]
     assert keys.dedupe_field(b"0123456789abcdef") == b"0123456789"

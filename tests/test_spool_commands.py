@@ -14,7 +14,7 @@ from receiver.draining import _alone
 from receiver.spool import Spool
 from schemas.callback import AccountFacts, Callback
 from schemas.ids import CaptureId
-from schemas.keyspace import Keyspace
+from schemas.keyspace import LAYOUT, Keyspace
 from schemas.wire import encode_capture, encode_facts
 from tests.command_line import Run, command_line
 from tests.processes import write_config
@@ -118,7 +118,7 @@ def test_it_is_left_to_a_receiver_that_runs(spool: Spool, run: Run) -> None:
 def test_a_redis_of_another_key_gets_nothing(spool: Spool, run: Run, redis_url: str, keyspace: Keyspace) -> None:
     """What is wrong with it is told, and everything stays."""
     with redis_py.Redis.from_url(redis_url) as client:
-        client.hset(keyspace.meta, mapping={"layout": "2", "partitions": "1", "id_key": "of somebody else"})
+        client.hset(keyspace.meta, mapping={"layout": LAYOUT, "partitions": "1", "id_key": "of somebody else"})
         put(spool, "main-telnyx", "cp_1", time.time())
         ended = run("drain")
         kept = client.exists(keyspace.captures)

@@ -57,6 +57,7 @@ from tests.engine import (
     pair,
     pointed,
     started,
+    stored_conversation,
     typing,
     unreadable,
 )
@@ -189,9 +190,19 @@ async def test_equal_fact_ids_in_two_accounts_are_two_facts(engine: Engine) -> N
 async def test_the_entries_of_de_duplication_expire(engine: Engine, redis: Redis) -> None:
     """What remembers facts has a time to live well beyond the window, and so never grows without end."""
     await engine.feed(event("a", pair()))
-    [entry] = await redis.keys(f"{engine.keyspace.prefix}:dd:*")
+    names = await redis.keys(f"{engine.keyspace.prefix}:dd:*")
 
-    assert 3 * WINDOW < await redis.ttl(entry) <= 3 * WINDOW + 2 * DAY
+    assert len(names) == 2  # the hash, and the mark of its generation
+    for name in names:
+        assert 3 * WINDOW < await redis.ttl(name) <= 3 * WINDOW + 2 * DAY
+
+
+async def test_a_clock_that_steps_over_generations_within_a_commit_hides_no_duplicate(engine: Engine) -> None:
+    """Generations that one commit begins are looked into by its own events already, in whatever order they come."""
+    times = [("y", 0), ("x", 8 * DAY), ("x", 0), ("y", 8 * DAY), ("x", 8 * DAY)]
+    entries = [engine.entry(event(name, pair()), after_seconds=seconds) for name, seconds in times]
+
+    assert await engine.commit(*entries) == [1, 2, DUPLICATE, DUPLICATE, DUPLICATE]
 
 
 _STEPS = st.lists(
@@ -242,9 +253,10 @@ async def test_de_duplication_costs_less_than_sixty_bytes_an_entry(redis: Redis,
     """Two hundred thousand facts remembered take what the design counts with."""
     entries: dict[str, dict[bytes, str]] = {}
     seconds = int(NOW.timestamp())
+    marks = keyspace.dedupe_marks(seconds // DAY, WINDOW)
     for number in range(200_000):
         digest = blake2b(number.to_bytes(8, "big"), digest_size=12).digest()
-        written, *_ = keyspace.dedupe(digest, seconds, WINDOW)
+        written, *_ = keyspace.dedupe(digest, marks)
         entries.setdefault(written, {})[keyspace.dedupe_field(digest)] = str(seconds + number % 10_000)
     async with redis.pipeline(transaction=False) as pipe:
         for name, fields in entries.items():
@@ -429,10 +441,44 @@ async def test_a_member_event_tells_who_is_in_it_afterwards(engine: Engine) -> N
 
 async def test_a_sequence_is_sixteen_digits_however_large(engine: Engine, redis: Redis) -> None:
     """Sequences stay exact decimal numbers of sixteen digits far beyond what floats print plainly."""
-    await redis.set(engine.keyspace.sequence(key(pair_identity(LINE, ANN), engine.keyspace)), 9_007_199_254_740_900)
+    identified = key(pair_identity(LINE, ANN), engine.keyspace)
+    account = Scope(ID_KEY, engine.keyspace.namespace, "telnyx", "main").whole_account()
     await engine.feed(event("a", pair()))
+    await redis.setrange(engine.keyspace.conversation(identified), 0, "9007199254740900")
+    await redis.set(engine.keyspace.sequence(account), 9_007_199_254_740_900)
+    await engine.feed(event("b", pair()), notice("c"))
 
-    assert (await engine.events())[0]["sequence"] == "9007199254740901"
+    assert [item["sequence"] for item in (await engine.events())[1:]] == ["9007199254740901"] * 2
+
+
+async def test_numbers_go_on_whatever_becomes_of_a_record(engine: Engine) -> None:
+    """A record is changed, used or left alone: its conversation counts on, over commits and within one."""
+    club = [event("a", group(listed=(LINE, ANN))), event("b", group()), event("c", group(joined=(BOB,)))]
+    await engine.feed(*club[:2])
+    await engine.feed(*club[1:])
+    await engine.commit(engine.entry(event("d", group())), engine.entry(event("e", group(joined=(CAT,)))))
+
+    assert [int(item["sequence"]) for item in await engine.events()] == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_an_event_whose_record_is_gone_is_not_numbered_anew(engine: Engine, redis: Redis) -> None:
+    """A survivor that vanished between look-up and commit, though the event changes it not, refuses the commit."""
+    names = ("x", "y")
+    await engine.feed(*(event(f"a {name}", group(name, listed=(LINE, ANN, BOB), lines=(LINE,))) for name in names))
+    one, other = (ConversationKey(subject) for subject in await engine.subjects())
+    await engine.feed(_linked(one, other))
+    before = await engine.dump()
+    merged = names[0] if one > other else names[1]
+    commits = await engine.store._decide([engine.entry(event("b", group(merged)))])
+    assert [name.key for name in commits[0].records] == [max(one, other)]
+    kept = await redis.get(engine.keyspace.conversation(min(one, other)))
+    assert kept is not None
+    await redis.delete(engine.keyspace.conversation(min(one, other)))
+    with pytest.raises(StoreError, match="changed from outside"):
+        await engine.store.write(commits, engine.lease.token, await engine.store.cursor())
+    await redis.set(engine.keyspace.conversation(min(one, other)), kept)
+
+    assert await engine.dump() == before
 
 
 # --- dead letters and the cursor --------------------------------------------------------------------------
@@ -649,7 +695,9 @@ async def test_a_commit_that_expects_a_cursor_where_there_is_none_changes_nothin
 
 
 async def _change(redis: Redis, record: str) -> None:
-    await redis.set(record, encode(Conversation("direct", 1, parts=(ANN, LINE), lines=(LINE, LINE_2))))
+    changed = Conversation("direct", 1, parts=(ANN, LINE), lines=(LINE, LINE_2))
+    number = await redis.getrange(record, 0, 15)
+    await redis.set(record, stored_conversation(changed, int(number or 0)))
 
 
 async def _remove(redis: Redis, record: str) -> None:
@@ -710,13 +758,25 @@ async def test_redis_away_is_a_store_error(engine: Engine, keyspace: Keyspace) -
 
 
 async def test_only_a_provisional_conversation_expires(engine: Engine, redis: Redis) -> None:
-    """Provisional records have a time to live; identified ones and every sequence counter have none."""
+    """Provisional records have a time to live; identified ones, and the counter of a provisional key, have none."""
     await engine.feed(event("a", pointed("m1")), event("b", pair()), event("c", EVERYONE), event("d", group()))
-    provisional, *identified = [engine.keyspace.conversation(subject) for subject in await engine.subjects()]
-    counters = [engine.keyspace.sequence(subject) for subject in await engine.subjects()]
+    subjects = await engine.subjects()
+    provisional, *identified = [engine.keyspace.conversation(subject) for subject in subjects]
+    counters = await redis.keys(engine.keyspace.sequence("*"))
 
     assert MESSAGES_SECONDS - 60 < await redis.ttl(provisional) <= MESSAGES_SECONDS
-    assert [await redis.ttl(name) for name in (*identified, *counters)] == [-1] * 7
+    assert counters == [engine.keyspace.sequence(subjects[0]).encode()]
+    assert [await redis.ttl(name) for name in (*identified, *counters)] == [-1] * 4
+
+
+async def test_a_provisional_conversation_that_expired_counts_on(engine: Engine, redis: Redis) -> None:
+    """A record that ran out, and is made again by a late fact, uses no number twice."""
+    await engine.feed(event("a", pointed("m1")), event("b", pointed("m1")))
+    [subject, _] = await engine.subjects()
+    await redis.delete(engine.keyspace.conversation(subject), engine.keyspace.pointers(subject))
+
+    assert await engine.feed(event("c", pointed("m1"))) == [3]
+    assert await engine.subjects() == [subject] * 3
 
 
 async def test_a_fact_prolongs_a_provisional_conversation(engine: Engine, redis: Redis) -> None:
@@ -791,7 +851,7 @@ async def test_a_provisional_key_that_merged_is_followed_for_good(engine: Engine
     [survivor] = await engine.subjects()
     pointer = Scope(ID_KEY, engine.keyspace.namespace, "telnyx", "main").conversation("pointer", ("message", "m1"))
     redirect = Conversation("unknown", 0, merged_into=ConversationKey(survivor))
-    await redis.set(engine.keyspace.conversation(pointer), encode(redirect))
+    await redis.set(engine.keyspace.conversation(pointer), stored_conversation(redirect))
     await engine.feed(event("b", pointed("m1")))
 
     assert await engine.subjects() == [survivor, survivor]
@@ -800,14 +860,15 @@ async def test_a_provisional_key_that_merged_is_followed_for_good(engine: Engine
 
 
 async def test_a_record_can_be_read_by_a_person(engine: Engine) -> None:
-    """A record is JSON under its key, and comes back as it was."""
+    """A record is JSON behind the number of its last event, and comes back as it was."""
     await engine.feed(event("a", EVERYONE))
     raw = await engine.redis.get(
         engine.keyspace.conversation(key(set_identity(frozenset({LINE, ANN, BOB})), engine.keyspace))
     )
 
-    assert orjson.loads(raw)["parts"] == [LINE, ANN, BOB]
-    assert encode(decode(Conversation, raw)) == raw
+    assert raw[:16] == b"0000000000000001"
+    assert orjson.loads(raw[16:])["parts"] == [LINE, ANN, BOB]
+    assert encode(decode(Conversation, raw[16:])) == raw[16:]
 
 
 # --- who is in it -----------------------------------------------------------------------------------------
