@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that the tests run beside us are taken from there, once they are unpacked.
-export PATH := $(CURDIR)/build/debian/root/usr/sbin:$(CURDIR)/build/debian/root/usr/bin:$(PATH)
+export PATH := $(CURDIR)/build/debian/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-deep test-containers chaos alarms rehearsal check format documents release-documents bench lock \
+.PHONY: help install run test test-deep test-redis test-containers chaos alarms rehearsal check format documents release-documents bench lock \
 	audit sbom programs clean
 
 help: ## list the verbs
@@ -34,6 +34,11 @@ test-deep: install programs ## thousands of random histories, a thousand new gro
 	PARTYLINE_KILLS=200 PARTYLINE_KILL_EVENTS=100000 $(BIN)/python -m pytest -q -s --timeout=3600 \
 		tests/test_subscribe_kills.py
 	$(BIN)/python -m tests.simulation --callbacks 1000000 --seed 7
+
+# What is different from one Redis to the next: rights, what is on disk, what a restart and a failover keep, scripts.
+test-redis: install build/redis/unpacked ## the tests that a newer Redis may fail, on Debian's
+	PATH="$(CURDIR)/build/redis/bin:$$PATH" $(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix tests/test_,acl.py deploy.py \
+		doctor.py durability.py failover.py namespace.py retention.py state.py store.py tls.py trim.py)
 
 test-containers: install ## build the image and run compose.yaml with a real docker (it fetches the base images)
 	CONTAINER_ENGINE=1 $(BIN)/python -m pytest -q tests/test_container_engine.py
@@ -90,10 +95,15 @@ sbom: build/audit/installed ## write build/sbom.cdx.json: every locked package w
 	build/audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
 		--output-file build/sbom.cdx.json requirements.lock
 
-programs: build/debian/unpacked ## unpack Debian's nginx, Caddy and Prometheus for the tests; nothing is installed
+programs: build/debian/unpacked build/redis/unpacked ## unpack Debian's nginx, Caddy, Prometheus and Redis for the tests; nothing is installed
 
 build/debian/unpacked: .ci/unpack
-	.ci/unpack build/debian
+	.ci/unpack build/debian nginx caddy prometheus -- usr/sbin/nginx usr/bin/caddy usr/bin/prometheus usr/bin/promtool
+	@touch $@
+
+# Not on the PATH of all tests: what comes as a wheel is older, and has to do as well.
+build/redis/unpacked: .ci/unpack
+	.ci/unpack build/redis redis-server redis-tools libjemalloc2 liblzf1 -- usr/bin/redis-server usr/bin/redis-cli
 	@touch $@
 
 clean: ## remove what the verbs made

@@ -113,10 +113,12 @@ async def _post(client: httpx.AsyncClient, account: str, body: bytes, secret: st
     await client.post(f"/webhooks/telnyx/{account}", content=body, headers=headers)
 
 
-async def posting(scene: Scene, receiver: Service, size: int = 0) -> None:
-    """Post one good callback after the other until cancelled, of so many bytes."""
+async def posting(scene: Scene, receiver: Service, size: int = 0, most: int | None = None) -> None:
+    """Post one good callback after the other until cancelled, of so many bytes; no more than so many."""
 
     async def post(number: int) -> None:
+        if most is not None and number >= most:
+            return
         assert (await receiver.post("telnyx", large(f"{number}", size))).status_code == 200
 
     await again_and_again(post, scene.pace.post_seconds)

@@ -39,8 +39,10 @@ async def redis_frozen(scene: Scene) -> None:
         room = _full_within_the_hour(scene.pace)
         async with scene.receiver(redis=at(server.url), spool={"dir": "spool", "max": room}) as receiver:
             await scene.calm()
+            # Not until it is full: other faults may take their time, and that would be one more.
+            most = round(0.8 * room / _LARGE)
             with frozen(server):
-                async with meanwhile(posting(scene, receiver, _LARGE)):
+                async with meanwhile(posting(scene, receiver, _LARGE, most)):
                     await scene.alarm()
             await scene.over()
 
