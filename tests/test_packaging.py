@@ -147,7 +147,7 @@ async def _posted(client: httpx.AsyncClient) -> httpx.Response:
     return await client.post(path("telnyx"), content=body, headers=proof("telnyx", body, now=datetime.now(UTC)))
 
 
-@pytest.mark.parametrize("version", ["3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
 def test_newer_pythons_read_every_module(wheel: Path, tmp_path: Path, version: str) -> None:
     """Where such a Python is at hand, it compiles all that is in the wheel without a warning."""
     python = newer(version)
