@@ -39,6 +39,8 @@ class Publication(Value, frozen=True):
     channels: list[str]
     #: Whether its number stands in the subject's record: an identity's, which lives as long as the number must.
     numbered_there: bool
+    #: Whether the subject is a conversation of which only a message is known.
+    provisional: bool
 
 
 class Commit(msgspec.Struct):
@@ -146,7 +148,8 @@ class Gathering:
         half = envelope(event, entry.capture, subject, shown, more=more, replayed=entry.replayed)
         channels = [self._keys.channel(event.type, key) for key in (subject, *also)]
         numbered_there = known is not None and known.is_identity
-        self._commit.events.append(Publication(entry, event, subject, half, channels, numbered_there))
+        provisional = known is not None and not known.is_identity
+        self._commit.events.append(Publication(entry, event, subject, half, channels, numbered_there, provisional))
 
 
 def order_of(position: str, place: int) -> int:

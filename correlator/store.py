@@ -40,6 +40,8 @@ class Outcome(Value, frozen=True):
     entry: Entry
     parsed: Parsed
     sequence: int | None
+    #: Whether it is of a conversation of which only a message is known.
+    provisional: bool = False
 
 
 class Store:
@@ -257,7 +259,7 @@ def _outcomes(commit: Commit, said: Sequence[Any]) -> list[Outcome]:
     if said[0] != b"ok":
         raise LeaseLost(f"commit refused: the {said[0].decode()} is another pipeline's by now")
     outcomes = [
-        Outcome(published.entry, published.event, sequence)
+        Outcome(published.entry, published.event, sequence, published.provisional)
         for published, sequence in zip(commit.events, said[1:], strict=True)
     ]
     return outcomes + [Outcome(entry, letter, None) for entry, _, letter in commit.letters]

@@ -9,6 +9,8 @@ import os
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess, registry
 
 _ACCOUNT = ["provider", "account"]
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
+_CAPTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 #: What an account label says for a request to none of the configured ones.
 UNKNOWN = "unknown"
 
@@ -22,12 +24,26 @@ ANSWER_SECONDS = Histogram(
     "partyline_answer_seconds",
     "From the first byte of a callback to its answer.",
     ["provider"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+    buckets=_SECONDS,
 )
-FLUSHED = Histogram(
-    "partyline_flush_captures", "Captures written by one call to Redis.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+CAPTURE_SECONDS = Histogram(
+    "partyline_capture_seconds",
+    "How long storing took, in Redis or in the spool: of the longest of each write.",
+    buckets=_SECONDS,
+)
+FLUSHED = Histogram("partyline_flush_captures", "Captures written by one call to Redis.", buckets=_CAPTURES)
+BATCH = Histogram("partyline_batch_captures", "Captures that the pipeline committed at once.", buckets=_CAPTURES)
+PUBLISH_SECONDS = Histogram(
+    "partyline_publish_seconds",
+    "From the receipt of a callback to its events: of the oldest of each batch.",
+    buckets=(*_SECONDS, 15, 60, 600, 3600),
 )
 EVENTS = Counter("partyline_events", "Events published.", [*_ACCOUNT, "type"])
+PROVISIONAL = Counter(
+    "partyline_provisional_conversations",
+    "Conversations begun by a message of which it is not known yet who takes part; most are merged later.",
+    _ACCOUNT,
+)
 DUPLICATES = Counter("partyline_duplicates", "Facts that were published before.", _ACCOUNT)
 DEAD_LETTERS = Counter("partyline_dead_letters", "Elements that could not be read.", [*_ACCOUNT, "reason"])
 LAG_SECONDS = Gauge(

@@ -212,9 +212,12 @@ class Pipeline:
 
     async def _commit(self, entries: Sequence[Entry], after: str) -> None:
         _count(await self._store.commit(self._lease.token, after, entries))
+        metrics.BATCH.observe(len(entries))
         received = [entry.capture.received_at for entry in entries if entry.capture.provider != metrics.UNKNOWN]
         if received:  # what could not be read at all does not say when
-            self._lag.set(max(0.0, (datetime.now(UTC) - received[-1]).total_seconds()))
+            now = datetime.now(UTC)
+            self._lag.set(max(0.0, (now - received[-1]).total_seconds()))
+            metrics.PUBLISH_SECONDS.observe(max(0.0, (now - received[0]).total_seconds()))
 
     async def _keep_house(self) -> None:
         """Trim what retention lets go, a little at a time."""
@@ -247,3 +250,5 @@ def _count(outcomes: list[Outcome]) -> None:
             metrics.DUPLICATES.labels(*labels).inc()
         elif isinstance(parsed, Event):
             metrics.EVENTS.labels(*labels, parsed.type).inc()
+            if outcome.provisional and outcome.sequence == 1:
+                metrics.PROVISIONAL.labels(*labels).inc()

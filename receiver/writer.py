@@ -70,7 +70,8 @@ class Writer:
         if not batch.captures:
             return
         metrics.FLUSHED.observe(len(batch.captures))
-        left = batch.since + self._deadline_seconds - asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        left = batch.since + self._deadline_seconds - clock()
         try:
             await self._keeping.append(batch.captures, left)
         except Exception as error:
@@ -80,6 +81,7 @@ class Writer:
             if not isinstance(error, StoreError):
                 log.exception("a flush failed in a way nobody foresaw")
         else:
+            metrics.CAPTURE_SECONDS.observe(clock() - batch.since)
             for durable in batch.durable:
                 if not durable.done():  # its request may have been cancelled
                     durable.set_result(None)
