@@ -123,12 +123,13 @@ class Acquaintance:
 
     def _begun(self, scope: Scope, address: Address) -> Circle:
         """A circle of one address, with the conversations that it had before anything was tied to it."""
-        possible = [(line, identity) for line in self.lines(scope) for identity in _ways(line, address)]
-        self._records.want(Conversation, (identity_key(scope, identity) for _, identity in possible))
+        ways = [(line, identity) for line in self.lines(scope) for identity in _ways(line, address)]
+        possible = {identity_key(scope, identity): (line, identity) for line, identity in ways}
+        self._records.want(Conversation, possible)
         sights = [
             _sight(scope, identity, (line, address), 0)
-            for line, identity in possible
-            if (known := self._clusters.find(identity_key(scope, identity))) is not None
+            for key, (line, identity) in possible.items()
+            if (known := self._clusters.find(key)) is not None
             and known.is_identity
             and reading(identity, known.lines) == (line, address)
         ]

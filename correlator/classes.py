@@ -46,7 +46,7 @@ class PointerClasses:
         if len(classes) == 1 and classes[0].has(told):
             self._records.set(classes[0].root, classes[0])
             return classes[0].root, False
-        after = joined([*classes, told])
+        after = joined([*classes, told]) if classes else told
         self._records.set(after.root, after)
         for member in {*roots, *anchors} - {after.root}:
             self._move_rollup(member, after.root)
@@ -89,10 +89,17 @@ class PointerClasses:
 
     def serve(self, scope: Scope, root: ConversationKey, kind: Kind) -> ConversationKey:
         """The key that a fact of that kind without an identity belongs to; there is a record under it."""
+        return self._serve(scope, self._view(root), kind)
+
+    def _view(self, root: ConversationKey) -> PointerClass:
+        """What serves the facts of a class: itself, and those that a person has linked with it."""
         linked = self._linked(root)
-        view = joined(linked.values()) if len(linked) > 1 else linked[root]
+        return joined(linked.values()) if len(linked) > 1 else linked[root]
+
+    def _serve(self, scope: Scope, view: PointerClass, kind: Kind) -> ConversationKey:
         key = view.serve(scope, kind)
-        self._open(scope, view, key)
+        if not any(claim.key == key for claim in view.claims):
+            self._open(scope, view, key)
         return key
 
     def rests_on_setting(self, root: ConversationKey, kind: Kind) -> bool:
@@ -101,11 +108,10 @@ class PointerClasses:
 
     def _open(self, scope: Scope, view: PointerClass, key: ConversationKey) -> None:
         """See that the class's own provisional conversation is there, and that it is among those to be sent on."""
-        if any(claim.key == key for claim in view.claims):
-            return
-        kind = view.own(scope)[key]
         holder = self._known(view.root)
-        if (key, kind) not in (*holder.wanted, *holder.opened):
+        named = dict((*holder.wanted, *holder.opened))
+        kind = named.get(key) or view.own(scope)[key]
+        if key not in named:
             opened = tuple(sorted((*holder.opened, (key, kind))))
             self._records.set(view.root, msgspec.structs.replace(holder, opened=opened))
         if not self._clusters.is_heard_of(key):

@@ -125,7 +125,7 @@ class Ledger:
         root, is_news = self._join(event, decision, evidence)
         if root is not None and (decision.spared or _is_in_doubt(decision, evidence)):
             self._users.doubt(scope, evidence, decision, fact.order)
-        body, rollup = self._sum_up(fact)
+        body, rollup = self._sum_up(fact, root)
         if evidence.registered and evidence.sent is not None and evidence.sent.line is not None:
             self._users.note_send(scope)
         waits = own is None and root is not None and self._may_be_moved(scope, root, decision)
@@ -215,8 +215,11 @@ class Ledger:
 
     # --- its message ---
 
-    def _sum_up(self, fact: Fact) -> tuple[EventBody, dict[str, Any] | None]:
-        """What has become of the message that a report or a send is about; the body says whether that is news."""
+    def _sum_up(self, fact: Fact, joined: ConversationKey | None) -> tuple[EventBody, dict[str, Any] | None]:
+        """What has become of the message that a report or a send is about; the body says whether that is news.
+
+        `joined`: the root of the class that the fact's pointers are in.
+        """
         body = fact.event.body
         if not isinstance(body, MessageStatus | MessageOutbound):
             return body, None
@@ -224,7 +227,8 @@ class Ledger:
         if not sent.message:
             return body, None
         status = body.status if isinstance(body, MessageStatus) else None
-        root = self._classes.root(pointer_key(fact.scope, sent.message[0]))
+        root = joined if sent.message[0] in fact.evidence.pointers else None
+        root = root or self._classes.root(pointer_key(fact.scope, sent.message[0]))
         before = self._records.find(Rollup, root) or Rollup()
         after = rollups.absorb(before, sent, fact.evidence, status, fact.at)
         self._records.set(root, after)
@@ -239,9 +243,11 @@ class Ledger:
         contact = fact.evidence.contact
         # A send's line is a line of the account, though the send went to a group and its fact names none: should its
         # recipient turn out to have another address, this is where their conversations are looked for.
+        if not after.lines:
+            return
         self._users.note_lines(fact.scope, after.lines)
         waiting = after.waiting if after.lines != before.lines else (contact,) if contact else ()
-        for recipient in waiting if after.lines else ():
+        for recipient in waiting:
             place = pointer_key(fact.scope, Pointer(message.kind, (*message.parts, recipient)))
             for line in after.lines:
                 identity = pair_identity(line, recipient)
