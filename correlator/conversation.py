@@ -89,11 +89,10 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
         same, parts = self.same, self.parts or ()
         return self.roster.members(same).union([same.get(part, part) for part in parts] if same else parts)
 
-    @cached_property
+    @property
     def people(self) -> tuple[Address, ...] | None:
         """The participants: everybody but our own lines, sorted; None while nobody is known."""
-        if self.parts and self.roster == _NOBODY and not self.ties:
-            # Most groups of a million: each is seldom talked in, and so nothing of it is ready in memory.
+        if self.parts and not self.ties and self.roster == _NOBODY:  # most groups of a million
             return tuple([part for part in self.parts if part not in self.lines])
         members = self.members
         return tuple(sorted(members.difference(self.lines))) if members else None
@@ -110,10 +109,15 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
         """Whether `people` is everybody."""
         return self.parts is not None or self.roster.complete
 
-    @cached_property
+    @property
     def shown_lines(self) -> tuple[Address, ...]:
         """Our own addresses, as numbers where we have them: a provider's internal line id is no help to a reader."""
         return tuple([line for line in self.lines if is_phone(line)]) or self.lines
+
+    @cached_property
+    def last_shown(self) -> list[Any]:
+        """As what `show` has shown it last: the key, the scope, and what it was. Most events change nothing of it."""
+        return [None, None, None]
 
 
 def unheard_of() -> Conversation:
@@ -208,7 +212,15 @@ def redirect(before: Conversation, target: ConversationKey, *, announced: bool) 
 
 
 def show(conversation: Conversation, key: ConversationKey, scope: Scope) -> dict[str, Any]:
-    """`data.conversation` of the envelope."""
+    """`data.conversation` of the envelope. Not to be changed: it is the same for the next event."""
+    last = conversation.last_shown
+    if last[0] != key or last[1] is not scope:
+        last[:] = key, scope, _show(conversation, key, scope)
+    shown: dict[str, Any] = last[2]
+    return shown
+
+
+def _show(conversation: Conversation, key: ConversationKey, scope: Scope) -> dict[str, Any]:
     people = conversation.people
     data: dict[str, Any] = {
         "key": key,

@@ -5,7 +5,7 @@ where keys lead now, what is known of the conversation; last, what readers must 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -39,6 +39,10 @@ from schemas.events import (
 )
 from schemas.ids import ConversationKey, EventId, Scope
 from schemas.value import Value
+
+
+#: What says something about a message of ours.
+_OURS: Final = (MessageStatus, MessageOutbound)
 
 
 class Fact(Value, frozen=True):
@@ -221,7 +225,7 @@ class Ledger:
         `joined`: the root of the class that the fact's pointers are in.
         """
         body = fact.event.body
-        if not isinstance(body, MessageStatus | MessageOutbound):
+        if not isinstance(body, _OURS):
             return body, None
         sent = rollups.about(fact.evidence)
         if not sent.message:

@@ -153,6 +153,8 @@ class Records:
         shelf = self.shelf(kind)
         before = shelf[key]
         used = self._used.get(place)
+        if record is before and used is not None:
+            return
         if place not in self._journal:
             self._journal[place] = (before, used)
         if record is not before and record != before:

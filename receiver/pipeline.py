@@ -44,13 +44,13 @@ log = structlog.get_logger()
 # --- parsing: pure ---
 
 
-def read(entry: LogEntry, providers: Mapping[str, Provider]) -> Entry:
-    """What one log entry says; a damaged entry says that it is Unreadable."""
+def read(entry: LogEntry, providers: Mapping[str, Provider], *, replayed: bool = False) -> Entry:
+    """What one log entry says; a damaged entry says that it is Unreadable. `replayed`: a person has it read again."""
     try:
         capture = decode_capture(entry.fields)
     except ParseError as error:
-        return Entry(entry.position, _stand_in(entry), (Unreadable("damaged", error.path, error.detail),))
-    return Entry(entry.position, capture, tuple(_read(capture, providers)))
+        return Entry(entry.position, _stand_in(entry), (Unreadable("damaged", error.path, error.detail),), replayed)
+    return Entry(entry.position, capture, tuple(_read(capture, providers)), replayed)
 
 
 def _read(capture: Capture, providers: Mapping[str, Provider]) -> list[Parsed]:

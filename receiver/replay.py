@@ -215,7 +215,7 @@ class _Named(msgspec.Struct):
 
 def again(entry: LogEntry) -> Entry:
     """What a capture says, read once more."""
-    return msgspec.structs.replace(read(entry, PROVIDERS), replayed=True)
+    return read(entry, PROVIDERS, replayed=True)
 
 
 def place(position: str) -> tuple[int, int]:

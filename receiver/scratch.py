@@ -207,7 +207,8 @@ class _Perhaps:
 
     def __contains__(self, name: bytes) -> bool:
         one, other = self._places(name)
-        return bool(self._noted[one >> 3] >> (one & 7) & self._noted[other >> 3] >> (other & 7) & 1)
+        noted = self._noted
+        return bool(noted[one >> 3] >> (one & 7) & noted[other >> 3] >> (other & 7) & 1)
 
     def _places(self, name: bytes) -> tuple[int, int]:
         digest, most = hash(name), (1 << self._BITS) - 1
