@@ -1,5 +1,6 @@
 """The capture log: what was accepted, in order. The only queue."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ _TRIM_ENTRIES = 500
 _FOR_REPLICAS = 0.8
 #: How many entries one call looks through for some ids.
 _FIND_ENTRIES = 1000
+#: How many entries a scan reads at a time; twice as many are in memory.
+_SCAN_ENTRIES = 250
 BEGINNING = "0-0"
 #: A write that is given up can be on its way for minutes: the network sends it again and again.
 _FENCE_SECONDS = 86400
@@ -119,19 +122,27 @@ class CaptureLog:
 
     async def newer(self, after: str, count: int) -> list[LogEntry]:
         """Up to `count` entries after a position, without waiting for any. Raises StoreError."""
-        found = await answer(self._redis.xrange(self._keys.captures, f"({after}" if after else "-", "+", count=count))
+        return await self._between(after, "+", count)
+
+    async def _between(self, after: str, until: str, count: int) -> list[LogEntry]:
+        begin = f"({after}" if after else "-"
+        found = await answer(self._redis.xrange(self._keys.captures, begin, until, count=count))
         return [LogEntry(position.decode(), fields) for position, fields in found]
 
-    async def scan(self, after: str = "", until: str = "+", count: int = 500) -> AsyncIterator[LogEntry]:
-        """Every entry after a position and up to another, oldest first, some at a time. Raises StoreError."""
-        while True:
-            begin = f"({after}" if after else "-"
-            found = await answer(self._redis.xrange(self._keys.captures, begin, until, count=count))
-            for position, fields in found:
-                after = position.decode()
-                yield LogEntry(after, fields)
-            if len(found) < count:
-                return
+    async def scan(self, after: str = "", until: str = "+", count: int = _SCAN_ENTRIES) -> AsyncIterator[LogEntry]:
+        """Every entry after a position and up to another, oldest first, some at a time. Raises StoreError.
+
+        The next ones are asked for before those at hand are given: Redis may be busy with what is made of these.
+        """
+        coming = asyncio.create_task(self._between(after, until, count))
+        try:
+            while entries := await coming:
+                coming = asyncio.create_task(self._between(entries[-1].position, until, count))
+                for entry in entries:
+                    yield entry
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)  # nobody wants what it would have been
 
     async def length(self) -> int:
         """How many entries it has. Raises StoreError."""
