@@ -77,6 +77,9 @@ class PointerClasses:
 
     def _linked(self, root: ConversationKey) -> dict[ConversationKey, PointerClass]:
         """The class with those that a person says are the same conversation's, by root."""
+        known = self._known(root)
+        if not known.links:
+            return {root: known}
         found, open_ends = dict[ConversationKey, PointerClass](), [root]
         while open_ends:
             root = open_ends.pop()

@@ -62,12 +62,11 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
         fitting = self._fitting(kind)
         if not fitting:
             return provisional_key(scope, self.root, kind)
-        strongest = max(claim.rank for claim in fitting)
-        return min(
-            provisional_key(scope, self.root, claim.kind) if claim.key is None else claim.key
-            for claim in fitting
-            if claim.rank == strongest
-        )
+        strongest = max([claim.rank for claim in fitting])
+        return min([self._claimed(scope, claim) for claim in fitting if claim.rank == strongest])
+
+    def _claimed(self, scope: Scope, claim: Claim) -> ConversationKey:
+        return provisional_key(scope, self.root, claim.kind) if claim.key is None else claim.key
 
     def strongest(self, kind: Kind) -> int | None:
         """The rank of the claim that serves facts of that kind; None: nothing claims it."""

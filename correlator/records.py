@@ -98,13 +98,25 @@ class _Shelf(dict[str, _R | None], Generic[_R]):
         return record
 
 
+class _Shelves(dict[type[Record], _Shelf[Any]]):
+    """A shelf for each kind of record."""
+
+    def __init__(self, read: Mapping[Name, bytes | None]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, kind: type[Record]) -> _Shelf[Any]:
+        shelf = self[kind] = _Shelf[Any](kind, self._read)
+        return shelf
+
+
 class Records:
     """The records of one batch or more."""
 
     def __init__(self, read: Mapping[Name, bytes | None]) -> None:
         """`read`: records as Redis has them, None for those it does not have."""
         self._read = read
-        self._shelves: dict[type[Record], _Shelf[Any]] = {}
+        self._shelves = _Shelves(read)
         #: Records set since the last commit, and whether they changed.
         self._used: dict[tuple[type[Record], str], bool] = {}
         #: What the records set since `begin` were before that, and whether they had been used and changed.
@@ -131,10 +143,7 @@ class Records:
 
     def shelf(self, kind: type[_R]) -> "_Shelf[_R]":
         """All records of a kind, by key: for who looks for many of them."""
-        try:
-            return self._shelves[kind]
-        except KeyError:
-            return self._shelves.setdefault(kind, _Shelf(kind, self._read))
+        return self._shelves[kind]
 
     def find(self, kind: type[_R], key: str) -> _R | None:
         """One record, None where there is none. Raises MissingRecords when nobody read it yet."""
@@ -150,7 +159,7 @@ class Records:
         """Say what a record is from here on; setting what it is already keeps it from expiring."""
         kind = type(record)
         place = (kind, key)
-        shelf = self.shelf(kind)
+        shelf = self._shelves[kind]
         before = shelf[key]
         used = self._used.get(place)
         if record is before and used is not None:
@@ -167,7 +176,7 @@ class Records:
         """What has become of the records set since the last call, for one commit."""
         writes = {}
         for (kind, key), changed in self._used.items():
-            shelf = self.shelf(kind)
+            shelf = self._shelves[kind]
             expected, before = shelf.written[key]
             after: Any = shelf[key]
             data = encode(after) if changed else expected
