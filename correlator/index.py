@@ -95,9 +95,10 @@ def index_changes(keyspace: Keyspace, writes: Mapping[Name, Write]) -> Iterator[
         if not isinstance(write.after, Conversation) or _is_alike(write.before, write.after):
             continue
         before, after = terms(write.before), terms(write.after)
+        conversation = key_bytes(ConversationKey(name.key))
         for term in sorted(before ^ after):
             key, prefix = keyspace.index(term)
-            yield IndexChange(key, prefix + key_bytes(ConversationKey(name.key)), term in after)
+            yield IndexChange(key, prefix + conversation, term in after)
 
 
 def _is_alike(before: Record | None, after: Conversation) -> bool:

@@ -177,7 +177,8 @@ class Keyspace:
     def dedupe(digest: bytes, marks: Sequence[str]) -> list[str]:
         """Hashes that may know an event id: the one to write now, then the others to look into. `marks`: as below."""
         bucket = int.from_bytes(digest[:2], "big") >> (16 - _DEDUPE_BUCKET_BITS)
-        return [f"{mark}:{bucket:x}" for mark in marks]
+        end = f":{bucket:x}"
+        return [mark + end for mark in marks]
 
     def dedupe_marks(self, day: int, window_seconds: int) -> list[str]:
         """Strings with a time to live: that hashes of a generation were begun; of that of a day, then its neighbours.
