@@ -40,7 +40,6 @@ from schemas.events import (
 from schemas.ids import ConversationKey, EventId, Scope
 from schemas.value import Value
 
-
 #: What says something about a message of ours.
 _OURS: Final = (MessageStatus, MessageOutbound)
 

@@ -1,7 +1,7 @@
 """The capture log: what was accepted, in order. The only queue."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -129,7 +129,9 @@ class CaptureLog:
         found = await answer(self._redis.xrange(self._keys.captures, begin, until, count=count))
         return [LogEntry(position.decode(), fields) for position, fields in found]
 
-    async def scan(self, after: str = "", until: str = "+", count: int = _SCAN_ENTRIES) -> AsyncIterator[LogEntry]:
+    async def scan(
+        self, after: str = "", until: str = "+", count: int = _SCAN_ENTRIES
+    ) -> AsyncGenerator[LogEntry, None]:
         """Every entry after a position and up to another, oldest first, some at a time. Raises StoreError.
 
         The next ones are asked for before those at hand are given: Redis may be busy with what is made of these.

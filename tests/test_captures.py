@@ -480,6 +480,23 @@ async def test_more_than_a_round_trip(redis: Redis, keyspace: Keyspace) -> None:
     assert (await fates(where, "", {name(3)})).of(LogEntry("1-0", {b"id": name(6).encode()})) == Fate(waiting=True)
 
 
+async def test_a_scan_gives_each_entry_once_and_leaves_nothing_under_way(redis: Redis, keyspace: Keyspace) -> None:
+    """Between two positions, over several reads, in order; one that is given up has no read on its way any more."""
+    log = CaptureLog(redis, keyspace)
+    await log.append([values(number, "telnyx", b"{}") for number in range(8)])
+    entries = [entry async for entry in log.scan(count=3)]
+    positions = [entry.position for entry in entries]
+    before = asyncio.all_tasks()
+    given_up = log.scan(count=3)
+    first = await anext(given_up)
+    await given_up.aclose()
+
+    assert [entry.fields[b"id"].decode() for entry in entries] == [name(number) for number in range(8)]
+    assert [entry.position async for entry in log.scan(positions[0], positions[6], count=3)] == positions[1:7]
+    assert first == entries[0]
+    assert asyncio.all_tasks() == before
+
+
 async def test_entries_with_other_fields_are_imported_as_they_are(redis: Redis, keyspace: Keyspace) -> None:
     """A damaged capture stays one, in its place; the same id twice is taken once, and so is one without any."""
     sound, odd = LogEntry("1-0", {b"id": b"cp_1", b"body": b"x"}), LogEntry("2-0", {b"body": b"y", b"\xff": b""})
