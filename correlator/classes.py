@@ -47,11 +47,12 @@ class PointerClasses:
             self._records.set(classes[0].root, classes[0])
             return classes[0].root, False
         after = joined([*classes, told]) if classes else told
-        self._records.set(after.root, after)
-        for member in {*roots, *anchors} - {after.root}:
-            self._move_rollup(member, after.root)
-            self._records.set(member, PointerClass(leads_to=after.root))
-        return after.root, True
+        root = after.root
+        self._records.set(root, after)
+        for member in {*roots, *anchors} - {root}:
+            self._move_rollup(member, root)
+            self._records.set(member, PointerClass(leads_to=root))
+        return root, True
 
     def _move_rollup(self, before: ConversationKey, root: ConversationKey) -> None:
         known = self._records.find(Rollup, before)

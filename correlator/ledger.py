@@ -316,8 +316,9 @@ class Ledger:
 
 def _is_in_doubt(decision: Decision, evidence: Evidence) -> bool:
     """Whether what the evidence or a setting says does not count, since a phone may be another person's by now."""
-    says = evidence.identity or evidence.fallback
-    return decision.provisional and says is not None and decision.fallback is None
+    if not decision.provisional or decision.fallback is not None:
+        return False
+    return (evidence.identity or evidence.fallback) is not None
 
 
 def _may_be_named_later(body: EventBody) -> bool:
