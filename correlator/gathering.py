@@ -169,7 +169,7 @@ def _fact(scope: Scope, entry: Entry, place: int, event: Event, evidence: Eviden
         evidence=evidence,
         order=order_of(entry.position, place),
         at=max(0, unix_milliseconds(event.occurred_at or capture.received_at)),
-        received_at=unix_milliseconds(capture.received_at),
+        received_at=capture.received_at,
         lines=capture.line_addresses(),
         copy_window_milliseconds=int(capture.facts.copy_window_seconds * 1000),
     )

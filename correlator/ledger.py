@@ -5,6 +5,7 @@ where keys lead now, what is known of the conversation; last, what readers must 
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ from correlator.pointers import Claim, claims_of
 from correlator.records import MissingRecords, Name, Records, Write
 from correlator.rollup import Rollup
 from schemas.address import Address
+from schemas.clock import unix_milliseconds
 from schemas.events import (
     ConversationMembers,
     ConversationMerged,
@@ -51,9 +53,9 @@ class Fact(Value, frozen=True):
     event: Event
     evidence: Evidence
     order: Order
-    #: When it happened, and when it was received, Unix milliseconds.
+    #: When it happened, Unix milliseconds.
     at: int
-    received_at: int
+    received_at: datetime
     #: The account's configured lines.
     lines: frozenset[Address]
     copy_window_milliseconds: int
@@ -265,7 +267,7 @@ class Ledger:
         if not (isinstance(body, MessageReceived) and window and self._is_seen_by_several(fact, subject)):
             return None
         before = self._records.find(Recent, subject) or Recent()
-        telling = Telling(fact.event.id, fact.evidence.lines, fact.at, fact.received_at)
+        telling = Telling(fact.event.id, fact.evidence.lines, fact.at, unix_milliseconds(fact.received_at))
         after, copy_of = saw(before, body.message, telling, window)
         self._records.set(subject, after)
         return copy_of

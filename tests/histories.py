@@ -221,7 +221,7 @@ class Book:
 
     def _folded(self, ledger: Ledger, entry: Entry, order: int) -> Any:
         if isinstance(entry, Told):
-            return ledger.fold(Fact(entry.scope, as_event(entry), entry.evidence, order, 0, 0, frozenset(), 0))
+            return ledger.fold(Fact(entry.scope, as_event(entry), entry.evidence, order, 0, NOW, frozenset(), 0))
         said = entry.link if isinstance(entry, Unlink) else entry
         scope = said.scope if isinstance(said, Tied) else SCOPE
         return ledger.link(scope, as_linked(entry, order), order)

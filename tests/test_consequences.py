@@ -554,7 +554,7 @@ def _fact(scope: Scope, item: Event, number: int) -> Fact:
     assert item.evidence is not None
     assert item.occurred_at is not None
     at = unix_milliseconds(item.occurred_at)
-    return Fact(scope, item, item.evidence, order_of(f"{number}-0", 0), at, at, frozenset(), 0)
+    return Fact(scope, item, item.evidence, order_of(f"{number}-0", 0), at, item.occurred_at, frozenset(), 0)
 
 
 @st.composite
