@@ -88,7 +88,7 @@ async def _writing(store: Store, lease: Lease, cursor: str, tally: Tally) -> Asy
 async def _after(entries: AsyncIterator[LogEntry], cursor: str) -> AsyncIterator[LogEntry]:
     reached = place(cursor)
     async for entry in entries:
-        if place(entry.position) > reached:
+        if not cursor or place(entry.position) > reached:
             yield entry
 
 

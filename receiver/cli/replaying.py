@@ -210,12 +210,14 @@ class _Meant:
 
     def __init__(self, takes: Callable[[LogEntry], bool], after: str, limit: int | None) -> None:
         self._takes = takes
-        self._after = place(after)
+        self._after = place(after) if after else None
         #: How many more may be; None: any number.
         self.left = limit
 
     def __call__(self, entry: LogEntry) -> bool:
-        if self.left == 0 or place(entry.position) <= self._after or not self._takes(entry):
+        if self.left == 0 or (self._after is not None and place(entry.position) <= self._after):
+            return False
+        if not self._takes(entry):
             return False
         if self.left is not None:
             self.left -= 1
