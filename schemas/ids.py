@@ -5,7 +5,7 @@ written as 26 characters of lower-case base32 without padding. The prefix says w
 conversation, `ac_` an account as a whole, `au_` an audience. Length prefixes keep ("ab", "c") and ("a", "bc") apart.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NewType
@@ -17,6 +17,7 @@ CaptureId = NewType("CaptureId", str)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SIX = (1 << 30) - 1
 #: The alphabet as Python reads a number of base 32.
 _AS_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _CONVERSATION = "cv_"
@@ -26,6 +27,8 @@ SUBJECT_PATTERN = "(cv|ac)_[a-z2-7]{26}"
 AUDIENCE_PATTERN = "au_[a-z2-7]{26}"
 _MAX_KEY = 64  # BLAKE2b takes no longer key
 _MAX_PART = 160  # longer facts are hashed, so that an event id stays readable and bounded
+#: What stands before a part of so many bytes, as long as that is ASCII.
+_LENGTHS = [chr(length).rjust(4, "\0") for length in range(128)]
 
 
 class Scope:
@@ -90,7 +93,14 @@ def _derive(begun: "blake2b", prefix: str, *parts: str) -> str:
     return prefix + base32(state.digest())
 
 
-def _framed(parts: Iterable[str]) -> bytes:
+def _framed(parts: Sequence[str]) -> bytes:
+    try:
+        # As a rule all of it is short and ASCII, and may be put together as text: that takes half the time.
+        framed = "".join([_LENGTHS[len(part)] + part for part in parts])
+    except IndexError:  # of a long part
+        framed = "\x80"
+    if framed.isascii():
+        return framed.encode()
     return b"".join([len(part).to_bytes(4, "big") + part for part in map(str.encode, parts)])
 
 
@@ -106,13 +116,15 @@ def fingerprint(id_key: bytes) -> str:
 
 def base32(data: bytes) -> str:
     """Sixteen bytes as 26 characters: base32 in lower case, without padding."""
-    bits = int.from_bytes(data, "big") << 2
-    pair = _PAIRS
-    # Spelled out: a loop takes twice as long, base64.b32encode ten times, and each new message has its own key.
+    bits, pair = int.from_bytes(data, "big") << 2, _PAIRS
+    # Spelled out: a loop takes twice as long, base64.b32encode ten times, and each new message has its own key. By
+    # thirty bits, which Python keeps in one digit: that halves what each pair takes.
+    first, second, third, fourth = bits >> 100, bits >> 70 & _SIX, bits >> 40 & _SIX, bits >> 10 & _SIX
     return (
-        f"{pair[bits >> 120]}{pair[bits >> 110 & 1023]}{pair[bits >> 100 & 1023]}{pair[bits >> 90 & 1023]}"
-        f"{pair[bits >> 80 & 1023]}{pair[bits >> 70 & 1023]}{pair[bits >> 60 & 1023]}{pair[bits >> 50 & 1023]}"
-        f"{pair[bits >> 40 & 1023]}{pair[bits >> 30 & 1023]}{pair[bits >> 20 & 1023]}{pair[bits >> 10 & 1023]}"
+        f"{pair[first >> 20]}{pair[first >> 10 & 1023]}{pair[first & 1023]}"
+        f"{pair[second >> 20]}{pair[second >> 10 & 1023]}{pair[second & 1023]}"
+        f"{pair[third >> 20]}{pair[third >> 10 & 1023]}{pair[third & 1023]}"
+        f"{pair[fourth >> 20]}{pair[fourth >> 10 & 1023]}{pair[fourth & 1023]}"
         f"{pair[bits & 1023]}"
     )
 
