@@ -5,18 +5,17 @@ that key; it never shrinks. What has merged is looked at together, by `together`
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
 from correlator.identity import GROUP_ID, POINTER, kind_of, strength_of
 from correlator.members import Roster
-from correlator.records import Record
+from correlator.records import Record, remembered
 from correlator.users import shown
 from schemas.address import Address, is_phone
 from schemas.events import Evidence, Identity, Kind
-from schemas.ids import ConversationKey, Scope
+from schemas.ids import Audience, ConversationKey, Scope
 from schemas.value import Value
 
 #: The strength of a key that nothing is known of but a person's link.
@@ -31,6 +30,7 @@ class Title(Value, frozen=True, array_like=True, order=True):
 
 
 _NOBODY: Final = Roster()
+_SEVERAL: Final = 2
 
 
 class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
@@ -50,7 +50,7 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     #: Those of its addresses that are known to be ours.
     lines: tuple[Address, ...] = ()
     #: Who is in it, where the key does not say so.
-    roster: Roster = Roster()
+    roster: Roster = _NOBODY
     #: Addresses that were named as one user in it.
     ties: tuple[tuple[Address, Address], ...] = ()
     #: Keys that are the same user's (rule 4), and keys that a person says are the same conversation.
@@ -62,6 +62,8 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     merged_into: ConversationKey | None = None
     #: No event was published under this key: it was merged when it was first heard of.
     unseen: bool = False
+    #: Of a plain group, the audience of its people (`with_audience`); what makes it another, or not plain, drops this.
+    audience: Audience | None = None
 
     @property
     def expires(self) -> bool:
@@ -84,20 +86,26 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
         return shown(self.ties)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the parts of its key are all there is to be known of who is in it: as in most groups of a million."""
+        return self.parts is not None and not self.ties and self.roster == _NOBODY
+
+    @property
     def members(self) -> frozenset[Address]:
         """Everybody known to be in it, own lines included, each user once."""
         same, parts = self.same, self.parts or ()
         return self.roster.members(same).union([same.get(part, part) for part in parts] if same else parts)
 
-    @property
+    @remembered
     def people(self) -> tuple[Address, ...] | None:
         """The participants: everybody but our own lines, sorted; None while nobody is known."""
-        if self.parts and not self.ties and self.roster == _NOBODY:  # most groups of a million
-            return tuple([part for part in self.parts if part not in self.lines])
+        if self.parts and self.roster is _NOBODY and not self.ties:
+            lines = self.lines
+            return tuple([part for part in self.parts if part not in lines])
         members = self.members
         return tuple(sorted(members.difference(self.lines))) if members else None
 
-    @cached_property
+    @remembered
     def named(self) -> frozenset[Address]:
         """Every address of somebody else that was ever in it, in any form."""
         roster, same = self.roster, self.same
@@ -112,9 +120,10 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     @property
     def shown_lines(self) -> tuple[Address, ...]:
         """Our own addresses, as numbers where we have them: a provider's internal line id is no help to a reader."""
-        return tuple([line for line in self.lines if is_phone(line)]) or self.lines
+        lines = self.lines
+        return lines if len(lines) < _SEVERAL else tuple([line for line in lines if is_phone(line)]) or lines
 
-    @cached_property
+    @remembered
     def last_shown(self) -> list[Any]:
         """As what `show` has shown it last: the key, the scope, and what it was. Most events change nothing of it."""
         return [None, None, None]
@@ -167,6 +176,16 @@ def absorb(before: Conversation, evidence: Evidence, account_lines: frozenset[Ad
     return msgspec.structs.replace(before, roster=roster, title=title, ties=ties, lines=tuple(sorted(lines)))
 
 
+def with_audience(record: Conversation, scope: Scope) -> Conversation:
+    """A group's record with its audience, where that follows from its parts and lines; itself if it has that already.
+
+    To derive it takes longer than to read it, and of a conversation that is seldom talked in nothing is in memory.
+    """
+    known = record.kind == "group" and record.is_plain and record.people
+    audience = scope.audience(record.people or ()) if known else None
+    return record if audience == record.audience else msgspec.structs.replace(record, audience=audience)
+
+
 def _with_ties(
     known: tuple[tuple[Address, Address], ...], told: tuple[tuple[Address, Address], ...]
 ) -> tuple[tuple[Address, Address], ...]:
@@ -189,6 +208,7 @@ def together(survivor: Conversation, others: Sequence[Conversation]) -> Conversa
         title=max((one.title for one in every if one.title), default=None),
         lines=tuple(sorted({line for one in every for line in one.lines})),
         ties=tuple(sorted({tie for one in every for tie in one.ties})),
+        audience=None,
     )
 
 
@@ -229,6 +249,6 @@ def _show(conversation: Conversation, key: ConversationKey, scope: Scope) -> dic
         "lines": conversation.shown_lines,
     }
     if people and conversation.fully_known:
-        data["audience"] = scope.audience(people)
+        data["audience"] = conversation.audience or scope.audience(people)
     data["provisional"] = conversation.provisional
     return data

@@ -108,6 +108,8 @@ class Groups:
 
     def _infer(self, key: ConversationKey, known: Conversation, roster: Roster) -> None:
         after = msgspec.structs.replace(known, roster=roster)
+        if not after.is_plain:
+            after = msgspec.structs.replace(after, audience=None)
         self._records.set(key, after)
         self._note_members(key, known, after, inferred=True)
 

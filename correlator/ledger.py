@@ -15,7 +15,7 @@ from correlator.acquaintance import Acquaintance
 from correlator.circles import Order
 from correlator.classes import PointerClasses
 from correlator.clusters import Clusters
-from correlator.conversation import Conversation, absorb, identified, provisional
+from correlator.conversation import Conversation, absorb, identified, provisional, with_audience
 from correlator.copies import Recent, Telling, saw
 from correlator.groups import Groups
 from correlator.identity import BY_SEND, POINTER, Decision, identity_key, kind_of, pointer_key
@@ -211,6 +211,8 @@ class Ledger:
         if not decision.provisional or before.provisional:
             # Who serves a fact that decides nothing is a matter of claims, and those may change: it adds nothing.
             after = absorb(before, fact.evidence, fact.lines, fact.at)
+            if after is not before or after.audience is None:
+                after = with_audience(after, fact.scope)
         if after is before and not isinstance(body, ConversationMembers):
             self._records.set(key, before)
             return body

@@ -4,13 +4,15 @@ They are found by name; one that was not read yet is a `MissingRecords`: what wa
 once it was. So nothing is ever guessed, and whoever folds needs not know beforehand what it will want.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from schemas.value import Value
+
+_T = TypeVar("_T")
 
 
 class Name(Value, frozen=True, order=True):
@@ -27,6 +29,26 @@ class Record(Value, frozen=True):
     def expires(self) -> bool:
         """Whether it goes when nobody has used it for `retention.messages`."""
         return True
+
+
+class remembered(Generic[_T]):  # noqa: N801 - a decorator, as `property` is
+    """What is worked out of a record once, and kept in its `__dict__`.
+
+    As `functools.cached_property`, which before Python 3.12 takes a lock each time: that is half of what it costs to
+    look at a record that nobody has looked at lately.
+    """
+
+    def __init__(self, work: Callable[[Any], _T]) -> None:
+        self._work = work
+        self._name = work.__name__
+        self.__doc__ = work.__doc__
+
+    def __get__(self, record: Any, owner: type | None = None) -> _T:
+        value = record.__dict__[self._name] = self._work(record)
+        return value
+
+
+_R = TypeVar("_R", bound=Record)
 
 
 class Write(Value, frozen=True):
@@ -46,9 +68,7 @@ class MissingRecords(Exception):
         self.names = names
 
 
-_R = TypeVar("_R", bound=Record)
-
-#: Records of the conversations that talk just now, with what `cached_property` has of them.
+#: Records of the conversations that talk just now, with what is `remembered` of them.
 _REMEMBERED: Final = 4096
 _ENCODER: Final = msgspec.json.Encoder()
 

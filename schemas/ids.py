@@ -94,13 +94,15 @@ def _derive(begun: "blake2b", prefix: str, *parts: str) -> str:
 
 
 def _framed(parts: Sequence[str]) -> bytes:
+    # As a rule all of it is short and ASCII, and may be put together as text: that takes half the time.
     try:
-        # As a rule all of it is short and ASCII, and may be put together as text: that takes half the time.
-        framed = "".join([_LENGTHS[len(part)] + part for part in parts])
-    except IndexError:  # of a long part
-        framed = "\x80"
-    if framed.isascii():
-        return framed.encode()
+        framed = ""
+        for part in parts:
+            framed += _LENGTHS[len(part)] + part
+        if framed.isascii():
+            return framed.encode()
+    except IndexError:
+        pass  # a part is longer
     return b"".join([len(part).to_bytes(4, "big") + part for part in map(str.encode, parts)])
 
 

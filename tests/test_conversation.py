@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.conversation import Conversation, absorb, identified, provisional, redirect, show
+from correlator.conversation import (
+    Conversation,
+    absorb,
+    identified,
+    provisional,
+    redirect,
+    show,
+    together,
+    with_audience,
+)
 from correlator.identity import COMPLETE, GROUP_ID, PHONE_PAIR, POINTER, decide, event_key
 from correlator.members import Roster
 from correlator.records import decode, encode
@@ -313,6 +322,52 @@ def test_the_audience_is_of_people_as_they_are_shown() -> None:
     elsewhere = Scope(b"a secret of ours", "demo", "sendblue", "other")
 
     assert show(by_id, KEY, SCOPE)["audience"] == show(by_phone, KEY, elsewhere)["audience"]
+
+
+def test_a_group_known_by_its_members_keeps_its_audience() -> None:
+    """It is that of everybody but our line, and shown as if it had been derived."""
+    record = told(Evidence(set_identity(frozenset({LINE, ANN, BOB})), lines=(LINE,)))
+    kept = with_audience(record, SCOPE)
+
+    assert kept.audience == SCOPE.audience([ANN, BOB])
+    assert show(kept, KEY, SCOPE) == show(record, KEY, SCOPE)
+    assert with_audience(kept, SCOPE) is kept
+
+
+def test_the_audience_that_is_kept_follows_the_lines() -> None:
+    """Who turns out to be a line of ours is no part of it any more."""
+    identity = set_identity(frozenset({LINE, LINE_2, ANN, BOB}))
+    kept = with_audience(told(Evidence(identity, lines=(LINE,))), SCOPE)
+    later = with_audience(told(Evidence(identity, lines=(LINE_2,)), known=kept), SCOPE)
+
+    assert (kept.audience, later.audience) == (SCOPE.audience([LINE_2, ANN, BOB]), SCOPE.audience([ANN, BOB]))
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        pytest.param(Evidence(pair_identity(LINE, ANN), lines=(LINE,)), id="a pair: ties may change whom it shows"),
+        pytest.param(club(listed=(LINE, ANN, BOB), lines=(LINE,)), id="a group whose members come and go"),
+        pytest.param(
+            Evidence(set_identity(frozenset({LINE, ANN, BOB_ID})), lines=(LINE,), same_user=((BOB, BOB_ID),)),
+            id="a group with somebody who is shown by another address",
+        ),
+        pytest.param(Evidence(set_identity(frozenset({LINE})), lines=(LINE,)), id="nobody but us"),
+    ],
+)
+def test_an_audience_that_more_than_parts_and_lines_decides_is_not_kept(evidence: Evidence) -> None:
+    """It is derived each time, from who is shown then."""
+    assert with_audience(told(evidence), SCOPE).audience is None
+
+
+def test_a_group_that_turns_out_to_be_another_as_well_drops_its_audience() -> None:
+    """What two records say together has an audience of its own."""
+    one, other = (
+        with_audience(told(Evidence(set_identity(frozenset({LINE, ANN, person})), lines=(LINE,))), SCOPE)
+        for person in (BOB, CAT)
+    )
+
+    assert show(together(one, [other]), KEY, SCOPE)["audience"] == SCOPE.audience([ANN, BOB, CAT])
 
 
 # --- stored and found again, in any order -----------------------------------------------------------------

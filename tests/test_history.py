@@ -352,6 +352,16 @@ async def check(engine: Engine, told: list[Said]) -> None:
     for key, shown in rollups(happenings).items():
         assert (await rollup(engine, key)).show() == shown
     await check_readers(engine)
+    await check_audiences(engine)
+
+
+async def check_audiences(engine: Engine) -> None:
+    """The audience that a record keeps is that of the people whom it shows."""
+    scope = Scope(ID_KEY, engine.keyspace.keys_of, "telnyx", "main")
+    for subject in set(await engine.subjects()):
+        record = await conversation_record(engine.redis, engine.keyspace, subject)
+        if record is not None and record.audience is not None:
+            assert record.audience == scope.audience(record.people or ())
 
 
 async def check_readers(engine: Engine) -> None:

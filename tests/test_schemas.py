@@ -393,7 +393,7 @@ def test_a_generation_is_the_window_rounded_up_to_a_power_of_two_days(window_day
     marks = Keyspace("demo").dedupe_marks(5 * generation_days, window_days * DAY)
 
     assert Keyspace("demo").dedupe(b"\xff\xff" + bytes(8), marks) == [
-        f"partyline:{{demo}}:dd:{generation_days}:{generation}:7fff" for generation in (5, 4, 6)
+        f"partyline:{{demo}}:dd:{generation_days}:{generation}:ffff" for generation in (5, 4, 6)
     ]
 
 
@@ -410,12 +410,12 @@ def test_what_was_seen_within_the_window_is_looked_into(
 
 
 def test_events_are_spread_over_hashes_by_their_digest() -> None:
-    """The first 15 bits choose the hash, the first ten bytes are the field."""
+    """The first 16 bits choose the hash, the first ten bytes are the field."""
     keys = Keyspace("demo")
     marks = keys.dedupe_marks(0, DAY)
-    buckets = [keys.dedupe(digest, marks)[0].rpartition(":")[2] for digest in (b"\0\0", b"\0\1", b"\0\2", b"\x80\0")]
+    buckets = [keys.dedupe(digest, marks)[0].rpartition(":")[2] for digest in (b"\0\0\xff", b"\0\1", b"\x80\0")]
 
-    assert buckets == ["0", "0", "1", "4000"]
+    assert buckets == ["0", "1", "8000"]
     assert keys.dedupe_field(b"0123456789abcdef") == b"0123456789"
 
 
