@@ -77,9 +77,9 @@ class Acquaintance:
     def note_lines(self, scope: Scope, told: Iterable[Address]) -> None:
         """Note that lines of an account were named."""
         account = self._account(scope)
-        new = set(told).difference(account.lines)
+        new = [line for line in told if line not in account.lines]
         if new:
-            lines = tuple(sorted(new.union(account.lines)))
+            lines = tuple(sorted({*new, *account.lines}))
             self._records.set(scope.whole_account(), msgspec.structs.replace(account, lines=lines))
 
     def tie(self, scope: Scope, order: Order, one: Address, other: Address, *, personal: bool = False) -> None:

@@ -102,7 +102,7 @@ class PointerClasses:
 
     def _serve(self, scope: Scope, view: PointerClass, kind: Kind) -> ConversationKey:
         key = view.serve(scope, kind)
-        if not any(claim.key == key for claim in view.claims):
+        if key not in [claim.key for claim in view.claims]:
             self._open(scope, view, key)
         return key
 

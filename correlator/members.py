@@ -37,6 +37,9 @@ class Roster(Value, frozen=True, omit_defaults=True):
 
         `same`: the phone that stands for a user id; who joins as one and leaves as the other is one person.
         """
+        if not same:  # as a rule; and no delta is older than the list
+            gone = [address for address, delta in self.deltas.items() if delta.out]
+            return frozenset(self.listed or ()).union(self.deltas).difference(gone)
         return frozenset([address for address, delta in self._latest(same).items() if not delta.out])
 
     def is_in(self, address: Address, same: Mapping[Address, Address]) -> bool | None:

@@ -7,7 +7,7 @@ record then, and what serves them is their union, so that a link can be undone.
 """
 
 from collections.abc import Iterable
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -62,6 +62,8 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
         fitting = self._fitting(kind)
         if not fitting:
             return provisional_key(scope, self.root, kind)
+        if len(fitting) == 1:
+            return self._claimed(scope, fitting[0])
         strongest = max([claim.rank for claim in fitting])
         return min([self._claimed(scope, claim) for claim in fitting if claim.rank == strongest])
 
@@ -82,10 +84,10 @@ class PointerClass(Record, frozen=True, omit_defaults=True):
     def has(self, told: "PointerClass") -> bool:
         """Whether another class would add nothing to this one."""
         return (
-            set(self.members).issuperset(told.members)
-            and set(self.claims).issuperset(told.claims)
-            and set(self.wanted).issuperset(told.wanted)
-            and set(self.links).issuperset(told.links)
+            _holds(self.members, told.members)
+            and _holds(self.claims, told.claims)
+            and _holds(self.wanted, told.wanted)
+            and _holds(self.links, told.links)
         )
 
     def with_claim(self, claim: Claim) -> "PointerClass":
@@ -128,6 +130,10 @@ def joined(classes: Iterable[PointerClass]) -> PointerClass:
         opened=tuple(sorted(opened)),
         links=tuple(sorted(links)),
     )
+
+
+def _holds(everything: tuple[Any, ...], some: tuple[Any, ...]) -> bool:
+    return not some or everything == some or set(everything).issuperset(some)
 
 
 def _sorted(claims: Iterable[Claim]) -> tuple[Claim, ...]:

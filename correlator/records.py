@@ -71,6 +71,7 @@ class MissingRecords(Exception):
 #: Records of the conversations that talk just now, with what is `remembered` of them.
 _REMEMBERED: Final = 4096
 _ENCODER: Final = msgspec.json.Encoder()
+_ABSENT: Final = (b"", None)
 
 
 @cache
@@ -105,7 +106,7 @@ class _Shelf(dict[str, _R | None], Generic[_R]):
         self._kind = kind
         self._read = read
         #: What Redis will have once the commits before are written: the bytes, and what they say.
-        self.written: dict[str, tuple[bytes, _R | None]] = {}
+        self.written: dict[str, tuple[bytes, _R]] = {}
 
     def __missing__(self, key: str) -> _R | None:
         name = Name(self._kind.__name__, key)
@@ -113,8 +114,11 @@ class _Shelf(dict[str, _R | None], Generic[_R]):
             raw = self._read[name]
         except KeyError:
             raise MissingRecords({name}) from None
-        record = self[key] = None if raw is None else decode(self._kind, raw)
-        self.written[key] = (raw or b"", record)
+        if raw is None:
+            self[key] = None
+            return None
+        record = self[key] = decode(self._kind, raw)
+        self.written[key] = (raw, record)
         return record
 
 
@@ -144,8 +148,8 @@ class Records:
 
     @property
     def size(self) -> int:
-        """How many records it holds, and how many it knows not to be there."""
-        return sum(map(len, self._shelves.values()))
+        """How many records it holds."""
+        return sum([len(shelf.written) for shelf in self._shelves.values()])
 
     def begin(self) -> None:
         """Begin a folding that may have to be taken back."""
@@ -197,7 +201,7 @@ class Records:
         writes = {}
         for (kind, key), changed in self._used.items():
             shelf = self._shelves[kind]
-            expected, before = shelf.written[key]
+            expected, before = shelf.written.get(key, _ABSENT)
             after: Any = shelf[key]
             data = encode(after) if changed else expected
             shelf.written[key] = (data, after)

@@ -4,7 +4,8 @@ A roll-up only ever gains: each recipient is counted once, at the highest state 
 any order, any number of times, and come out the same.
 """
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 import msgspec
 
@@ -18,8 +19,10 @@ _NOTHING = -1
 #: Two ranks a state: the odd one says that the channel reports nothing further (an SMS at Sendblue is never more
 #: than sent). All from `unknown` upwards are final either way.
 _RANKS = 2
-_FINAL = _RANKS * STATES.index("sent") + 1
+_RANK_OF: Final[dict[str, int]] = {state: _RANKS * place for place, state in enumerate(STATES)}
+_FINAL = _RANK_OF["sent"] + 1
 _LARGEST_DIRECT = 2
+_NOBODY: Final[dict[str, Any]] = dict.fromkeys(STATES, 0)
 
 
 class Rollup(Record, frozen=True, omit_defaults=True):
@@ -49,12 +52,13 @@ class Rollup(Record, frozen=True, omit_defaults=True):
         """`data.rollup` of the envelope."""
         people = self._people()
         recipients = self._recipients(len(people))
-        shown: dict[str, Any] = {"recipients": recipients, **dict.fromkeys(STATES, 0)}
+        shown: dict[str, Any] = {"recipients": recipients, **_NOBODY}
         final = 0
-        for rank, number in self._counts(list(people.values()), recipients).items():
+        for rank, number in self._counts(people.values(), recipients).items():
             if rank > _NOTHING:
                 shown[STATES[rank // _RANKS]] += number
-                final += number if rank >= _FINAL else 0
+                if rank >= _FINAL:
+                    final += number
         shown["settled"] = self.settled or (recipients is not None and 0 < recipients <= final)
         return shown
 
@@ -78,7 +82,7 @@ class Rollup(Record, frozen=True, omit_defaults=True):
             return max(self.count, known)
         return known if self.complete else None
 
-    def _counts(self, ranks: list[int], recipients: int | None) -> dict[int, int]:
+    def _counts(self, ranks: Collection[int], recipients: int | None) -> dict[int, int]:
         """How many are at each rank. What the whole message came to, everybody came to."""
         if self.tally:
             named = [rank for rank in ranks if rank > _NOTHING]
@@ -86,9 +90,8 @@ class Rollup(Record, frozen=True, omit_defaults=True):
             if counted > (len(named), sum(named)):
                 return self.tally
         counts = {self.whole: max(0, (recipients or 0) - len(ranks))}
-        for rank in ranks:
-            at_least = max(rank, self.whole)
-            counts[at_least] = counts.get(at_least, 0) + 1
+        for rank in ranks if self.whole == _NOTHING else [max(rank, self.whole) for rank in ranks]:
+            counts[rank] = counts.get(rank, 0) + 1
         return counts
 
 
@@ -109,12 +112,14 @@ def about(evidence: Evidence) -> Sent:
 
 def absorb(known: Rollup, sent: Sent, evidence: Evidence, status: Status | None, at: int) -> Rollup:
     """The roll-up after one fact; `known` itself when it tells nothing new. `at`: its time, Unix milliseconds."""
-    ranks = dict.fromkeys(sent.recipients or (), _NOTHING) | known.ranks
-    whole, tally, settled = known.whole, known.tally, known.settled
+    ranks, whole, tally, settled = known.ranks, known.whole, known.tally, known.settled
+    if sent.recipients:
+        ranks = dict.fromkeys(sent.recipients, _NOTHING) | ranks
     if status is not None:
         rank = rank_of(status)
         if status.recipient is not None:
-            ranks[status.recipient] = max(rank, ranks.get(status.recipient, _NOTHING))
+            if rank > ranks.get(status.recipient, _NOTHING):
+                ranks = {**ranks, status.recipient: rank}
         elif sent.tally:
             tally = _greater(tally, sent.tally)
         else:
@@ -139,18 +144,18 @@ def absorb(known: Rollup, sent: Sent, evidence: Evidence, status: Status | None,
 
 def rank_of(status: Status) -> int:
     """How far a report says that a message has come."""
-    rank = _RANKS * STATES.index(status.value)
+    rank = _RANK_OF[status.value]
     return rank + 1 if status.final and rank < _FINAL else rank
 
 
 def is_stale(known: Rollup, status: Status, sent: Sent) -> bool:
     """Whether the recipient, or the message as a whole, was already at that state or above."""
-    state = STATES.index(status.value)
+    rank = _RANK_OF[status.value]
     if status.recipient is not None:
-        return known.reached(status.recipient) // _RANKS >= state
+        return known.reached(status.recipient) >= rank
     if sent.tally:
         return _greater(known.tally, sent.tally) == known.tally
-    return known.whole // _RANKS >= state
+    return known.whole >= rank
 
 
 def joined(one: Rollup, other: Rollup) -> Rollup:
@@ -172,14 +177,12 @@ def joined(one: Rollup, other: Rollup) -> Rollup:
 
 
 def _greater(tally: dict[int, int], told: tuple[tuple[State, int], ...]) -> dict[int, int]:
-    more = {_RANKS * STATES.index(state): number for state, number in told}
+    more = {_RANK_OF[state]: number for state, number in told}
     return {rank: max(tally.get(rank, 0), more.get(rank, 0)) for rank in {*tally, *more}}
 
 
 def _larger(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return max(one, other)
+    return other if one is None or (other is not None and other > one) else one
 
 
 def _union(known: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ ignored, as if the sender had told none: a trace is a help, never a reason to re
 """
 
 import re
+from functools import lru_cache
 
 from schemas.callback import Headers
 
@@ -26,19 +27,27 @@ def trace_of(headers: Headers) -> dict[str, str]:
     Args:
         headers: of the request, names in lower case.
     """
-    parents = [value for name, value in headers if name == b"traceparent"]
+    parents, states = [], []
+    for name, value in headers:
+        if name == b"traceparent":
+            parents.append(value)
+        elif name == b"tracestate":
+            states.append(value)
     if len(parents) != 1 or _TRACEPARENT.fullmatch(parents[0]) is None:
         return {}
-    state = _state([value for name, value in headers if name == b"tracestate"])
-    return {"traceparent": parents[0].decode(), **({"tracestate": state} if state else {})}
+    attributes = {"traceparent": parents[0].decode()}
+    if state := _state(b",".join(states)):
+        attributes["tracestate"] = state
+    return attributes
 
 
-def _state(values: list[bytes]) -> str:
+@lru_cache(maxsize=64)  # what traces every request has little to add to each
+def _state(told: bytes) -> str:
     """What vendors have added, as one list however many headers it came in; empty if any of it is not valid."""
-    members = [member.strip(b" \t") for value in values for member in value.split(b",")]
-    found = [_MEMBER.fullmatch(member) for member in members if member]
-    keys = [match[1] for match in found if match]
-    joined = b",".join(member for member in members if member)
-    if len(keys) != len(found) or len(set(keys)) != len(keys):
+    members = [member for part in told.split(b",") if (member := part.strip(b" \t"))]
+    found = [_MEMBER.fullmatch(member) for member in members]
+    keys = {match[1] for match in found if match}
+    joined = b",".join(members)
+    if len(keys) != len(members) or len(keys) > _MOST_MEMBERS or len(joined) > TRACESTATE_LENGTH:
         return ""
-    return joined.decode() if len(keys) <= _MOST_MEMBERS and len(joined) <= TRACESTATE_LENGTH else ""
+    return joined.decode()
