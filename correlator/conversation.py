@@ -5,7 +5,7 @@ that key; it never shrinks. What has merged is looked at together, by `together`
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from schemas.address import Address, is_phone
 from schemas.events import Evidence, Identity, Kind
 from schemas.ids import Audience, ConversationKey, Scope
 from schemas.value import Value
+
+_T = TypeVar("_T", bound=str | tuple[str, str])
 
 #: The strength of a key that nothing is known of but a person's link.
 UNHEARD_OF: Final = -1
@@ -123,11 +125,6 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
         lines = self.lines
         return lines if len(lines) < _SEVERAL else tuple([line for line in lines if is_phone(line)]) or lines
 
-    @remembered
-    def last_shown(self) -> list[Any]:
-        """As what `show` has shown it last: the key, the scope, and what it was. Most events change nothing of it."""
-        return [None, None, None]
-
 
 def unheard_of() -> Conversation:
     """The record of a key that a person has linked, and that no fact has spoken of."""
@@ -167,13 +164,15 @@ def absorb(before: Conversation, evidence: Evidence, account_lines: frozenset[Ad
         if evidence.name and Title(at, evidence.name) > (title or Title(-1, "")):
             title = Title(at, evidence.name)
     # Who a direct conversation is with is an account's matter: see `correlator.acquaintance`.
-    ties = before.ties if before.kind == "direct" else _with_ties(before.ties, evidence.same_user)
+    ties = before.ties if before.kind == "direct" else _with(before.ties, evidence.same_user)
     # A line that any fact ever named is one of its lines, gone or not, in whatever order that was told.
-    named = before.parts or (*(evidence.listed or ()), *evidence.joined, *evidence.left)
-    lines = frozenset(before.lines).union(evidence.lines, account_lines.intersection(named))
-    if roster is before.roster and title is before.title and ties is before.ties and len(lines) == len(before.lines):
+    lines = _with(before.lines, evidence.lines)
+    if account_lines:
+        named = before.parts or (*(evidence.listed or ()), *evidence.joined, *evidence.left)
+        lines = _with(lines, account_lines.intersection(named))
+    if roster is before.roster and title is before.title and ties is before.ties and lines is before.lines:
         return before
-    return msgspec.structs.replace(before, roster=roster, title=title, ties=ties, lines=tuple(sorted(lines)))
+    return msgspec.structs.replace(before, roster=roster, title=title, ties=ties, lines=lines)
 
 
 def with_audience(record: Conversation, scope: Scope) -> Conversation:
@@ -186,10 +185,9 @@ def with_audience(record: Conversation, scope: Scope) -> Conversation:
     return record if audience == record.audience else msgspec.structs.replace(record, audience=audience)
 
 
-def _with_ties(
-    known: tuple[tuple[Address, Address], ...], told: tuple[tuple[Address, Address], ...]
-) -> tuple[tuple[Address, Address], ...]:
-    return known if set(known).issuperset(told) else tuple(sorted({*known, *told}))
+def _with(known: tuple[_T, ...], told: Iterable[_T]) -> tuple[_T, ...]:
+    new = [one for one in told if one not in known]
+    return tuple(sorted({*known, *new})) if new else known
 
 
 def together(survivor: Conversation, others: Sequence[Conversation]) -> Conversation:
@@ -232,12 +230,11 @@ def redirect(before: Conversation, target: ConversationKey, *, announced: bool) 
 
 
 def show(conversation: Conversation, key: ConversationKey, scope: Scope) -> dict[str, Any]:
-    """`data.conversation` of the envelope. Not to be changed: it is the same for the next event."""
-    last = conversation.last_shown
-    if last[0] != key or last[1] is not scope:
-        last[:] = key, scope, _show(conversation, key, scope)
-    shown: dict[str, Any] = last[2]
-    return shown
+    """`data.conversation` of the envelope. Not to be changed: it is kept for the next event, which is seldom news."""
+    last: tuple[ConversationKey, Scope, dict[str, Any]] | None = conversation.__dict__.get("shown")
+    if last is None or last[0] != key or last[1] is not scope:
+        last = conversation.__dict__["shown"] = (key, scope, _show(conversation, key, scope))
+    return last[2]
 
 
 def _show(conversation: Conversation, key: ConversationKey, scope: Scope) -> dict[str, Any]:
