@@ -15,7 +15,7 @@ from schemas.keyspace import Keyspace
 
 _DIGEST_BYTES = 10
 #: Records held in memory at most, before a batch: what is talked in just now, whatever the size of the log.
-_HOT = 25_000
+_HOT = 20_000
 
 
 def name_of(event_id: EventId | str) -> bytes:
