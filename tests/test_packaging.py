@@ -103,12 +103,14 @@ def test_the_source_distribution_has_what_testing_needs(source_distribution: Pat
 
 
 def test_an_installed_program_explains_itself(installed: Path, tmp_path: Path) -> None:
-    """`--help`, its version as metadata, and its modules from the wheel, not from this tree."""
+    """`--help`, its version, and its modules from the wheel, not from this tree."""
     said = run(str(installed / "partyline"), "--help", cwd=tmp_path)
+    version = run(str(installed / "partyline"), "--version", cwd=tmp_path)
     where = "import receiver, correlator, schemas; print(receiver.__file__, correlator.__file__, schemas.__file__)"
     modules = run(str(installed / "python"), "-c", where, cwd=tmp_path).split()
 
     assert all(word in said for word in ("serve", "check", "doctor", "keys", "providers", "tail"))
+    assert re.fullmatch(r"partyline [0-9]+\.[0-9]+\.[0-9]+, Python 3\.[0-9]+\.[0-9]+\n", version)
     assert [module for module in modules if not module.startswith(str(installed.parent))] == []
 
 

@@ -1,6 +1,8 @@
 """The command line, a module for each theme: each holds one command or a few that belong together."""
 
+import platform
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -24,7 +26,7 @@ from receiver.cli.serving import serve, try_out
 from receiver.cli.spooling import commands as spool_commands
 from receiver.cli.state import commands as state_commands
 from receiver.cli.subscribers import commands as subscriber_commands
-from receiver.cli.terminal import err
+from receiver.cli.terminal import err, out
 from receiver.cli.verifying import verify
 from schemas.errors import ConfigError, PartylineError
 
@@ -37,11 +39,21 @@ app = typer.Typer(
 )
 
 
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - typer hands it over so
+    if wanted:
+        out.print(f"partyline {version('partyline')}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def _globally(
+    *,
     partition: Annotated[
         int | None, typer.Option(min=0, help="Which partition a command is about, where redis.partitions is above 1.")
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Which version this is, and end.")
+    ] = False,
 ) -> None:
     choose_partition(partition)
 
