@@ -6,6 +6,10 @@ doubles its table of keys (once for each doubling of these, for some hundred tho
 look-up moves some of it, and a commit costs a sixth more. Bytes are those of Redis itself
 (MEMORY USAGE, and what a slot of its key table takes), over keys picked at random.
 
+At a thousand conversations our half remembers all of them, at a million it does not: messages in any old one are told
+for that, as they come when everybody writes now and then. What conversations cost by being many is told where the same
+is remembered on either side: a thousand active ones; and nothing at all, as by a process that has just begun.
+
 Our half is set up as a pipeline's process is, and garbage is collected before each round: else what the benchmark has
 made for all rows is collected in the same row in every round, which took 13 µs an event there and nothing elsewhere.
 
@@ -16,6 +20,7 @@ so that taking over a command's arguments costs the more the larger a server has
 
 import argparse
 import asyncio
+import functools
 import gc
 import random
 import shutil
@@ -191,8 +196,23 @@ class Costs(NamedTuple):
     """What an event costs, by round."""
 
     active: list[Cost]
+    quiet: list[Cost]
     any: list[Cost]
     new: list[Cost]
+
+
+class Memory:
+    """What our half remembers from one batch to the next: whatever is in a `functools.lru_cache`."""
+
+    def __init__(self) -> None:
+        # Before anything is frozen: the collector tells of nothing that it leaves alone.
+        wrapper = type(functools.lru_cache(len))
+        self._caches: list[Any] = [found for found in gc.get_objects() if isinstance(found, wrapper)]
+
+    def forget(self) -> None:
+        """Remember no more than a process that has just begun."""
+        for cache in self._caches:
+            cache.cache_clear()
 
 
 async def spend(side: Side, conversations: Sequence[int]) -> Cost:
@@ -203,12 +223,12 @@ async def spend(side: Side, conversations: Sequence[int]) -> Cost:
     for at in range(0, len(events), BATCH):
         await side.commit(events[at : at + BATCH])
     spent = [after - before for before, after in zip(began, side.seconds(), strict=True)]
-    return Cost(*(seconds / ROUND * 1e6 for seconds in spent))
+    return Cost(*(seconds / len(events) * 1e6 for seconds in spent))
 
 
-async def compare(small: Side, grown: Side, rounds: int) -> dict[Side, Costs]:
-    """Rounds on either side in turn: messages in conversations that are active, in any, and in new ones."""
-    costs = {side: Costs([], [], []) for side in (small, grown)}
+async def compare(small: Side, grown: Side, rounds: int, memory: Memory) -> dict[Side, Costs]:
+    """Rounds on either side in turn: messages in conversations that are active, quiet, any, and new ones."""
+    costs = {side: Costs([], [], [], []) for side in (small, grown)}
     chance = random.Random(7)
     active = {side: chance.sample(range(side.conversations), ACTIVE) for side in costs}
     for number in range(rounds + 1):
@@ -216,10 +236,13 @@ async def compare(small: Side, grown: Side, rounds: int) -> dict[Side, Costs]:
             new = range(50_000_000 + number * ROUND, 50_000_000 + (number + 1) * ROUND)
             picked = (
                 [chance.choice(active[side]) for _ in range(ROUND)],
+                chance.sample(range(side.conversations), ACTIVE),
                 [chance.randrange(side.conversations) for _ in range(ROUND)],
                 new,
             )
             for found, conversations in zip(spent, picked, strict=True):
+                if found is spent.quiet:
+                    memory.forget()
                 cost = await spend(side, conversations)
                 if number:  # the first one warms up
                     found.append(cost)
@@ -262,18 +285,19 @@ async def measure(arguments: argparse.Namespace, small: Side, grown: Side) -> No
     console = Console(width=110)
     for side in (small, grown):
         assert await side.lease.take()
+    memory = Memory()
     settle()
     await small.grow(1000)
     await grown.grow(arguments.conversations)
     await asyncio.sleep(REST_SECONDS)
     kept, kept_early = await conversation_bytes(grown, 2000), await conversation_bytes(small, 1000)
     dedupe = await dedupe_bytes(grown)
-    costs = await compare(small, grown, arguments.rounds)
+    costs = await compare(small, grown, arguments.rounds, memory)
     sizes = f"1,000 and {grown.conversations:,} conversations"
     table = Table(title=f"processor time of a commit, µs an event (ours + the server's), at {sizes}")
     for column in ("message in", "at 1,000", f"at {grown.conversations:,}", "ratio", "rounds"):
         table.add_column(column, justify="left" if column == "message in" else "right")
-    names = (f"one of {ACTIVE:,} active ones", "any old one", "a new one")
+    names = (f"one of {ACTIVE:,} active ones", "an old one, nothing remembered", "any old one", "a new one")
     for what, before, after in zip(names, costs[small], costs[grown], strict=True):
         ratios = [late.both / early.both for early, late in zip(before, after, strict=True)]
         shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
