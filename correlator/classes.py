@@ -93,14 +93,8 @@ class PointerClasses:
 
     def serve(self, scope: Scope, root: ConversationKey, kind: Kind) -> ConversationKey:
         """The key that a fact of that kind without an identity belongs to; there is a record under it."""
-        return self._serve(scope, self._view(root), kind)
-
-    def _view(self, root: ConversationKey) -> PointerClass:
-        """What serves the facts of a class: itself, and those that a person has linked with it."""
         linked = self._linked(root)
-        return joined(linked.values()) if len(linked) > 1 else linked[root]
-
-    def _serve(self, scope: Scope, view: PointerClass, kind: Kind) -> ConversationKey:
+        view = joined(linked.values()) if len(linked) > 1 else linked[root]
         key = view.serve(scope, kind)
         if key not in [claim.key for claim in view.claims]:
             self._open(scope, view, key)

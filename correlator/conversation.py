@@ -32,7 +32,6 @@ class Title(Value, frozen=True, array_like=True, order=True):
 
 
 _NOBODY: Final = Roster()
-_SEVERAL: Final = 2
 
 
 class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
@@ -101,9 +100,8 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     @remembered
     def people(self) -> tuple[Address, ...] | None:
         """The participants: everybody but our own lines, sorted; None while nobody is known."""
-        if self.parts and self.roster is _NOBODY and not self.ties:
-            lines = self.lines
-            return tuple([part for part in self.parts if part not in lines])
+        if self.parts and self.is_plain:
+            return tuple([part for part in self.parts if part not in self.lines])
         members = self.members
         return tuple(sorted(members.difference(self.lines))) if members else None
 
@@ -122,8 +120,7 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     @property
     def shown_lines(self) -> tuple[Address, ...]:
         """Our own addresses, as numbers where we have them: a provider's internal line id is no help to a reader."""
-        lines = self.lines
-        return lines if len(lines) < _SEVERAL else tuple([line for line in lines if is_phone(line)]) or lines
+        return tuple([line for line in self.lines if is_phone(line)]) or self.lines
 
 
 def unheard_of() -> Conversation:

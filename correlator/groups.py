@@ -107,9 +107,7 @@ class Groups:
                 self._infer(key, known, known.roster.with_deltas((contact,), at, out=out))
 
     def _infer(self, key: ConversationKey, known: Conversation, roster: Roster) -> None:
-        after = msgspec.structs.replace(known, roster=roster)
-        if not after.is_plain:
-            after = msgspec.structs.replace(after, audience=None)
+        after = msgspec.structs.replace(known, roster=roster, audience=None)
         self._records.set(key, after)
         self._note_members(key, known, after, inferred=True)
 

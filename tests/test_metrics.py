@@ -9,23 +9,9 @@ import httpx
 import pytest
 
 from tests.processes import Kin, Service, service, until
-from tests.service import LINE
-from tests.traffic import ANN, telnyx, telnyx_event
+from tests.traffic import ANN, report, telnyx
 
 _ASKED = 8  # often enough for both workers to be asked
-
-
-def of_an_unknown_group(name: str) -> bytes:
-    """A report on a message to a group: it says for whom, and not who else is in it."""
-    payload = {
-        "direction": "outbound",
-        "type": "MMS",
-        "id": "sent-elsewhere",
-        "group_message_id": "sent-elsewhere",
-        "from": {"phone_number": LINE},
-        "to": [{"phone_number": ANN, "status": "delivered"}],
-    }
-    return telnyx_event("message.finalized", name, payload)
 
 
 async def told(client: httpx.AsyncClient) -> list[dict[str, float]]:
@@ -43,7 +29,8 @@ async def test_whichever_process_is_asked_tells_of_all_of_them(folder: Path, red
     server = {"port": 0, "workers": 2}
     async with service(folder, namespace, redis={"url": redis_url}, server=server) as running:
         bodies = [telnyx(f"{number}") for number in range(20)]
-        bodies += [telnyx("0", attempt=2), of_an_unknown_group("first"), of_an_unknown_group("second")]
+        bodies += [telnyx("0", attempt=2)]
+        bodies += [report(name, ANN, message="sent-elsewhere", others=()) for name in ("first", "second")]
         await asyncio.gather(*(_post(running, body) for body in bodies))
         assert (await running.client.post("/webhooks/telnyx/nobody", content=b"{}")).status_code == 404
         await running.settled()

@@ -42,16 +42,18 @@ def telnyx_event(event_type: str, name: str, payload: dict[str, Any], attempt: i
     )
 
 
-def report(name: str, recipient: str) -> bytes:
-    """One recipient's report on a group message that all of them share."""
+def report(
+    name: str, recipient: str, message: str = "message-to-all", others: Sequence[str] = (ANN, BOB, CAT)
+) -> bytes:
+    """One recipient's report on a group message that all of them share; who that is, it says in `others`."""
     payload = {
         "direction": "outbound",
         "type": "MMS",
-        "id": "message-to-all",
-        "group_message_id": "message-to-all",
+        "id": message,
+        "group_message_id": message,
         "from": {"phone_number": LINE},
         "to": [{"phone_number": recipient, "status": "delivered"}],
-        "cc": [{"phone_number": number} for number in (ANN, BOB, CAT)],
+        "cc": [{"phone_number": number} for number in others],
         "text": "It is.",
     }
     return telnyx_event("message.finalized", name, payload)
