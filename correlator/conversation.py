@@ -100,10 +100,11 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     @remembered
     def people(self) -> tuple[Address, ...] | None:
         """The participants: everybody but our own lines, sorted; None while nobody is known."""
+        lines = self.lines
         if self.parts and self.is_plain:
-            return tuple([part for part in self.parts if part not in self.lines])
+            return tuple([part for part in self.parts if part not in lines])
         members = self.members
-        return tuple(sorted(members.difference(self.lines))) if members else None
+        return tuple(sorted(members.difference(lines))) if members else None
 
     @remembered
     def named(self) -> frozenset[Address]:
@@ -120,7 +121,10 @@ class Conversation(Record, frozen=True, omit_defaults=True, dict=True, gc=True):
     @property
     def shown_lines(self) -> tuple[Address, ...]:
         """Our own addresses, as numbers where we have them: a provider's internal line id is no help to a reader."""
-        return tuple([line for line in self.lines if is_phone(line)]) or self.lines
+        lines = self.lines
+        if len(lines) <= 1:
+            return lines
+        return tuple([line for line in lines if is_phone(line)]) or lines
 
 
 def unheard_of() -> Conversation:

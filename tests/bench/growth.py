@@ -6,9 +6,11 @@ doubles its table of keys (once for each doubling of these, for some hundred tho
 look-up moves some of it, and a commit costs a sixth more. Bytes are those of Redis itself
 (MEMORY USAGE, and what a slot of its key table takes), over keys picked at random.
 
-At a thousand conversations our half remembers all of them, at a million it does not: messages in any old one are told
-for that, as they come when everybody writes now and then. What conversations cost by being many is told where the same
-is remembered on either side: a thousand active ones; and nothing at all, as by a process that has just begun.
+Messages come in batches as large as they get under load, where what a batch shares costs least, and each alone, as
+they do at other times. At a thousand conversations our half remembers all of them, at a million it does not: messages
+in any old one are told for that, as they come when everybody writes now and then. What conversations cost by being
+many is told where the same is remembered on either side: a thousand active ones; and nothing at all, as by a process
+that has just begun.
 
 Our half is set up as a pipeline's process is, and garbage is collected before each round: else what the benchmark has
 made for all rows is collected in the same row in every round, which took 13 µs an event there and nothing elsewhere.
@@ -199,6 +201,7 @@ class Costs(NamedTuple):
     quiet: list[Cost]
     any: list[Cost]
     new: list[Cost]
+    alone: list[Cost]
 
 
 class Memory:
@@ -215,20 +218,20 @@ class Memory:
             cache.cache_clear()
 
 
-async def spend(side: Side, conversations: Sequence[int]) -> Cost:
-    """Commit one round of messages; what each took."""
+async def spend(side: Side, conversations: Sequence[int], batch: int = BATCH) -> Cost:
+    """Commit one round of messages, so many at a time; what each took."""
     events = [side.message(conversation) for conversation in conversations]
     gc.collect()
     began = side.seconds()
-    for at in range(0, len(events), BATCH):
-        await side.commit(events[at : at + BATCH])
+    for at in range(0, len(events), batch):
+        await side.commit(events[at : at + batch])
     spent = [after - before for before, after in zip(began, side.seconds(), strict=True)]
     return Cost(*(seconds / len(events) * 1e6 for seconds in spent))
 
 
 async def compare(small: Side, grown: Side, rounds: int, memory: Memory) -> dict[Side, Costs]:
-    """Rounds on either side in turn: messages in conversations that are active, quiet, any, and new ones."""
-    costs = {side: Costs([], [], [], []) for side in (small, grown)}
+    """Rounds on either side in turn: messages in active conversations, quiet, any, and new ones; in any, each alone."""
+    costs = {side: Costs([], [], [], [], []) for side in (small, grown)}
     chance = random.Random(7)
     active = {side: chance.sample(range(side.conversations), ACTIVE) for side in costs}
     for number in range(rounds + 1):
@@ -239,11 +242,12 @@ async def compare(small: Side, grown: Side, rounds: int, memory: Memory) -> dict
                 chance.sample(range(side.conversations), ACTIVE),
                 [chance.randrange(side.conversations) for _ in range(ROUND)],
                 new,
+                [chance.randrange(side.conversations) for _ in range(ROUND)],
             )
             for found, conversations in zip(spent, picked, strict=True):
                 if found is spent.quiet:
                     memory.forget()
-                cost = await spend(side, conversations)
+                cost = await spend(side, conversations, 1 if found is spent.alone else BATCH)
                 if number:  # the first one warms up
                     found.append(cost)
             await side.redis.xtrim(side.keys.events, maxlen=0)
@@ -297,7 +301,8 @@ async def measure(arguments: argparse.Namespace, small: Side, grown: Side) -> No
     table = Table(title=f"processor time of a commit, µs an event (ours + the server's), at {sizes}")
     for column in ("message in", "at 1,000", f"at {grown.conversations:,}", "ratio", "rounds"):
         table.add_column(column, justify="left" if column == "message in" else "right")
-    names = (f"one of {ACTIVE:,} active ones", "an old one, nothing remembered", "any old one", "a new one")
+    active = f"one of {ACTIVE:,} active ones"
+    names = (active, "an old one, nothing remembered", "any old one", "a new one", "any old one, each alone")
     for what, before, after in zip(names, costs[small], costs[grown], strict=True):
         ratios = [late.both / early.both for early, late in zip(before, after, strict=True)]
         shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
