@@ -28,7 +28,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -194,16 +194,6 @@ class Cost(NamedTuple):
         return self.ours + self.server
 
 
-class Costs(NamedTuple):
-    """What an event costs, by round."""
-
-    active: list[Cost]
-    quiet: list[Cost]
-    any: list[Cost]
-    new: list[Cost]
-    alone: list[Cost]
-
-
 class Memory:
     """What our half remembers from one batch to the next: whatever is in a `functools.lru_cache`."""
 
@@ -218,7 +208,7 @@ class Memory:
             cache.cache_clear()
 
 
-async def spend(side: Side, conversations: Sequence[int], batch: int = BATCH) -> Cost:
+async def spend(side: Side, conversations: Sequence[int], batch: int) -> Cost:
     """Commit one round of messages, so many at a time; what each took."""
     events = [side.message(conversation) for conversation in conversations]
     gc.collect()
@@ -229,27 +219,50 @@ async def spend(side: Side, conversations: Sequence[int], batch: int = BATCH) ->
     return Cost(*(seconds / len(events) * 1e6 for seconds in spent))
 
 
-async def compare(small: Side, grown: Side, rounds: int, memory: Memory) -> dict[Side, Costs]:
-    """Rounds on either side in turn: messages in active conversations, quiet, any, and new ones; in any, each alone."""
-    costs = {side: Costs([], [], [], [], []) for side in (small, grown)}
+class Row(NamedTuple):
+    """One sort of messages: which conversations a round of them is in."""
+
+    name: str
+    picked: Callable[[Side, int], Sequence[int]]
+    #: How many are committed at a time.
+    batch: int = BATCH
+    #: Whether our half has just begun, and remembers nothing.
+    begun: bool = False
+
+
+def rows(sides: Sequence[Side]) -> tuple[Row, ...]:
+    """All sorts, of a side and the number of a round; the same by chance each time."""
     chance = random.Random(7)
-    active = {side: chance.sample(range(side.conversations), ACTIVE) for side in costs}
+    active = {side: chance.sample(range(side.conversations), ACTIVE) for side in sides}
+
+    def any_old(side: Side, _: int) -> Sequence[int]:
+        return [chance.randrange(side.conversations) for _ in range(ROUND)]
+
+    return (
+        Row(f"one of {ACTIVE:,} active ones", lambda side, _: [chance.choice(active[side]) for _ in range(ROUND)]),
+        Row(
+            "an old one, nothing remembered",
+            lambda side, _: chance.sample(range(side.conversations), ACTIVE),
+            begun=True,
+        ),
+        Row("any old one", any_old),
+        Row("a new one", lambda _, number: range(50_000_000 + number * ROUND, 50_000_000 + (number + 1) * ROUND)),
+        Row("any old one, each alone", any_old, batch=1),
+    )
+
+
+async def compare(sides: Sequence[Side], rounds: int, memory: Memory) -> dict[Row, dict[Side, list[Cost]]]:
+    """Rounds of each sort on either side in turn; what an event cost, by round."""
+    costs = {row: {side: list[Cost]() for side in sides} for row in rows(sides)}
     for number in range(rounds + 1):
-        for side, spent in costs.items():
-            new = range(50_000_000 + number * ROUND, 50_000_000 + (number + 1) * ROUND)
-            picked = (
-                [chance.choice(active[side]) for _ in range(ROUND)],
-                chance.sample(range(side.conversations), ACTIVE),
-                [chance.randrange(side.conversations) for _ in range(ROUND)],
-                new,
-                [chance.randrange(side.conversations) for _ in range(ROUND)],
-            )
-            for found, conversations in zip(spent, picked, strict=True):
-                if found is spent.quiet:
+        for side in sides:
+            for row, spent in costs.items():
+                conversations = row.picked(side, number)
+                if row.begun:
                     memory.forget()
-                cost = await spend(side, conversations, 1 if found is spent.alone else BATCH)
+                cost = await spend(side, conversations, row.batch)
                 if number:  # the first one warms up
-                    found.append(cost)
+                    spent[side].append(cost)
             await side.redis.xtrim(side.keys.events, maxlen=0)
     return costs
 
@@ -296,17 +309,16 @@ async def measure(arguments: argparse.Namespace, small: Side, grown: Side) -> No
     await asyncio.sleep(REST_SECONDS)
     kept, kept_early = await conversation_bytes(grown, 2000), await conversation_bytes(small, 1000)
     dedupe = await dedupe_bytes(grown)
-    costs = await compare(small, grown, arguments.rounds, memory)
+    costs = await compare((small, grown), arguments.rounds, memory)
     sizes = f"1,000 and {grown.conversations:,} conversations"
     table = Table(title=f"processor time of a commit, µs an event (ours + the server's), at {sizes}")
     for column in ("message in", "at 1,000", f"at {grown.conversations:,}", "ratio", "rounds"):
         table.add_column(column, justify="left" if column == "message in" else "right")
-    active = f"one of {ACTIVE:,} active ones"
-    names = (active, "an old one, nothing remembered", "any old one", "a new one", "any old one, each alone")
-    for what, before, after in zip(names, costs[small], costs[grown], strict=True):
+    for row, spent in costs.items():
+        before, after = spent[small], spent[grown]
         ratios = [late.both / early.both for early, late in zip(before, after, strict=True)]
         shown = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        table.add_row(what, _halves(before), _halves(after), f"{median(ratios):.2f}", shown)
+        table.add_row(row.name, _halves(before), _halves(after), f"{median(ratios):.2f}", shown)
     console.print(table)
     console.print(f"target: at most {GROWTH_TARGET} ({await grown.about()})")
     parts = ", ".join(f"{what} {size:.0f}" for what, size in kept.items())
