@@ -2,11 +2,13 @@
 
 Before a request's head is complete no application is asked, so nothing else can refuse what is endless, endlessly slow
 or no HTTP at all. All of it is answered with a problem, as any other mistake is. Nor does one read on once it has
-answered, so a body that was refused unread has to end in time, or its connection does.
+answered, so a body that was refused unread has to end in time, or its connection does. Whoever is hung up on in the
+middle of sending can still read why.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -39,9 +41,28 @@ class _Refused(Exception):
     """Ends the parsing of what is answered already; the parser makes an error of its own of it."""
 
 
+class _Transport:
+    """A connection as uvicorn has it, except that to close it is left to the protocol."""
+
+    def __init__(self, transport: asyncio.Transport, hang_up: Callable[[], None]) -> None:
+        self.whole = transport
+        self.write = transport.write  # as that is done for each answer
+        self.close = hang_up
+        #: What we had to say is said, and what comes is passed over.
+        self.hung_up = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more is answered."""
+        return self.hung_up or self.whole.is_closing()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
+    transport: _Transport  # type: ignore[assignment]
     #: Whether what comes next belongs to a head, how much of it came, and what ends the waiting for the rest.
     _in_head = True
     _advanced = False  # a head or a body ended in what was just read
@@ -56,6 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn itself
         """Begin: the first head has to come in time."""
         super().connection_made(transport)
+        self.transport = _Transport(transport, self._hang_up)
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,6 +88,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
+        if self.transport.hung_up:
+            return
         self._unset_keepalive_if_required()
         self._advanced = False
         self._read_bytes = len(data)
@@ -116,14 +140,38 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _leave_if_idle(self) -> None:
         # Part of a head is waited for, as always: it has to come in time.
-        if self._is_idle and not self._head_bytes:
+        if self.transport.hung_up:
+            self.transport.whole.close()
+        elif self._is_idle and not self._head_bytes:
             self.transport.close()
+
+    def _hang_up(self) -> None:
+        """Close the connection, between two requests at once."""
+        if self.transport.is_closing():
+            return
+        if self._in_head and not self._head_bytes:
+            self.transport.whole.close()
+        else:
+            self._hang_up_midway()
+
+    def _hang_up_midway(self) -> None:
+        """Close our one of its two directions, and pass over what is being sent until the other side has hung up too.
+
+        To close both would, as bytes come that nobody reads, make the system say that the connection was reset, and
+        whoever hears that may never see the answer that went before (RFC 9112, 9.6).
+        """
+        self.transport.hung_up = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._stop_waiting()
+        self._stop_passing_over()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.whole.close)
 
     def on_response_complete(self) -> None:
         """An answer is out: what is still to come of the body that it answers, nobody reads."""
         super().on_response_complete()
         if self._is_idle and not self._in_head and not self.transport.is_closing():
-            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
+            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.whole.close)
 
     def _counted(self) -> int:
         """The bytes of a head that is complete."""
@@ -179,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
             (b"connection", b"close"),
         ]
         self.transport.write(STATUS_LINE[refusal.status] + _fields(headers) + body)
-        self.transport.close()
+        self._hang_up_midway()
 
 
 def _head(method: bytes, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

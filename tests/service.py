@@ -39,6 +39,8 @@ Document = dict[str, Any]
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 LINE = "+15555550100"
+#: How long a server within the test process waits for its connections when it ends.
+GRACE_SECONDS = 2
 
 SEEDS = tuple(b64encode(bytes([number]) * 32).decode() for number in (1, 2, 3))
 #: What each provider signs or proves itself with: two that are configured, and a stranger's.
@@ -195,7 +197,7 @@ async def _running(
 @asynccontextmanager
 async def serving(config: uvicorn.Config, sockets: list[socket.socket]) -> AsyncIterator[None]:
     """A server on bound sockets, within the test process."""
-    config.timeout_graceful_shutdown = 2
+    config.timeout_graceful_shutdown = GRACE_SECONDS
     server = _Server(config)
     running = asyncio.create_task(server.serve(sockets))
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way

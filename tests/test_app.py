@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import socket
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,11 +24,13 @@ from schemas.keyspace import Keyspace
 from tests.service import (
     ACCOUNTS,
     BASIC,
+    GRACE_SECONDS,
     NOW,
     SECRETS,
     SEEDS,
     URL_TOKENS,
     VERIFY_TOKENS,
+    Answer,
     basic,
     captures,
     connection,
@@ -266,6 +271,76 @@ async def test_a_body_that_nobody_reads_is_passed_over(
             await asyncio.sleep(0.4)
 
     assert statuses == [404, 200] * 3
+
+
+FLOODS = {
+    "a body too large": (head("POST", path("telnyx"), [], b"content-length: 100000000"), (413, "body_too_large")),
+    "a head without end": (b"GET /healthz HTTP/1.1\r\n", (431, "head_too_large")),
+    "no HTTP": (b"\x16\x03\x01\r\n", (400, "malformed_request")),
+}
+
+
+@pytest.mark.parametrize(("begun", "refused"), FLOODS.values(), ids=FLOODS)
+async def test_who_reads_only_once_all_is_sent_is_told_why(
+    client: httpx.AsyncClient, begun: bytes, refused: tuple[int, str]
+) -> None:
+    """Many a client does: hung up on in the middle it would see a reset connection, and send all of it again."""
+    answer, rest = await asyncio.to_thread(_flood, port_of(client), begun, 100)
+
+    assert problem(answer) == refused
+    assert answer.headers["connection"] == "close"
+    assert rest == b""
+
+
+def _flood(port: int, begun: bytes, mebibytes: int) -> tuple[Answer, bytes]:
+    """Send much, then read; the answer, and what came after it until the connection was closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as plain, plain.makefile("rb") as reader:
+        plain.sendall(begun)
+        for _ in range(mebibytes):
+            plain.sendall(b"x" * 1024 * 1024)
+        status = int(reader.readline().split()[1])
+        lines = [line.decode().strip() for line in iter(reader.readline, b"\r\n")]
+        headers = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return Answer(status, headers, reader.read(int(headers["content-length"]))), reader.read()
+
+
+async def test_who_goes_on_after_a_refusal_is_not_passed_over_for_ever(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer has long come, and nothing more is said: then the other half of the connection is closed as well."""
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.3)
+
+    async with connection(client) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\n" + b"x" * 70_000)
+        answer, rest = await read_answer(reader), await reader.read()
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(_drip(writer), 10)
+
+    assert (problem(answer), rest) == ((431, "head_too_large"), b"")
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def test_who_is_passed_over_does_not_hold_up_the_end(
+    redis_url: str, keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is told to end does not wait until it is cut off for those whom it has answered and hung up on."""
+    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 0.1)
+    async with AsyncExitStack() as stack:
+        async with running_app(document(keyspace.namespace), redis_url) as client:
+            reader, writer = await stack.enter_async_context(connection(client))
+            writer.write(b"GET /healthz HTTP/1.1\r\n" + b"x" * 70_000)
+            answer = await read_answer(reader)
+            began = time.monotonic()
+        seconds = time.monotonic() - began
+
+    assert answer.status == 431
+    assert seconds < GRACE_SECONDS / 2
 
 
 async def test_a_pipelined_body_has_its_own_time(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,7 +288,7 @@ async def test_the_default_limit_holds_a_100_mb_body_to_its_own_size(redis_url: 
         tracemalloc.stop()
 
     assert problem(answer) == (413, "body_too_large")
-    assert 16 * MIB < sent < 100 * MIB
+    assert sent == 100 * MIB  # passed over, so that the answer is not lost
     assert peak < 24 * MIB
 
 
