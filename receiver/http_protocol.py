@@ -171,7 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
         """An answer is out: what is still to come of the body that it answers, nobody reads."""
         super().on_response_complete()
         if self._is_idle and not self._in_head and not self.transport.is_closing():
-            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.whole.close)
+            self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
 
     def _counted(self) -> int:
         """The bytes of a head that is complete."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from correlator.lease import Lease
+from correlator.lease import LEASE_SECONDS, Lease
 from correlator.redis_client import connect
 from correlator.store import Store
 from receiver import metrics
@@ -32,8 +32,6 @@ from tests.engine import ID_KEY, MESSAGES_SECONDS, NOW, Engine
 from tests.processes import service, started, write_config
 from tests.test_pipeline import PROVIDING, WORDS, Runs
 from tests.traffic import BOB, telnyx
-
-LEASE_SECONDS = 0.2
 
 # --- the rules --------------------------------------------------------------------------------------------
 
@@ -165,6 +163,7 @@ async def _work(runs: Runs) -> bool:
         await asyncio.wait([running], timeout=5)
         return running.exception() is None
     finally:
+        await runs.engine.redis.delete(keyspace.lease)  # who has died gives it back to nobody: its time runs out
         while not settled.done():  # redis-py may swallow being cancelled in the middle of a command
             settled.cancel()
             await asyncio.wait([settled], timeout=0.5)

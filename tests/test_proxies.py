@@ -56,7 +56,8 @@ async def proxied(
     public, admin = listening(), listening()
     ports = {"port": public.getsockname()[1], "admin_port": admin.getsockname()[1]}
     server = {**TRUSTING, **ports, **sections.pop("server", {})}
-    configuration = document(namespace, server=server, **sections)
+    # What is as large as a body may be takes a busy machine a while to store, and no proxy asks how long.
+    configuration = document(namespace, server=server, redis={"write_deadline": "5s"}, **sections)
     async with (
         running_app(configuration, redis_url, sockets=[public, admin]) as receiver,
         running_proxy(kind, folder, f"127.0.0.1:{port_of(receiver)}", changes) as proxy,
