@@ -406,7 +406,7 @@ async def test_forgeries_at_full_rate_hold_nobody_up(folder: Path, redis_url: st
         forged = await asyncio.gather(*(forge(running.port, until) for _ in range(FORGERS)))
         good = await delivering
         grown = resident_bytes(worker) - before
-        await running.space.worked_off()
+        await running.settled()
         published = await running.space.events()
         kept, quarantined = (
             await running.space.captures(),

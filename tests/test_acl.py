@@ -74,7 +74,7 @@ async def test_the_program_can_do_all_that_it_needs(server: Server, admin: Any, 
         for name in ("one", "two"):
             assert (await running.post("telnyx", telnyx(name, others=(BOB, CAT)))).status_code == 200
         assert (await running.post("telnyx", b"{}")).status_code == 200
-        await running.space.worked_off()
+        await running.settled()
         await _subscribe(url, namespace)
         subject = (await running.space.events())[0]["subject"]
         for command in _commands(folder, subject):
@@ -92,11 +92,11 @@ async def test_the_program_can_go_on_after_a_kill(server: Server, admin: Any, fo
     """A pipeline that takes over from a killed one publishes what came before and after: nothing is refused to it."""
     async with service(folder, namespace, redis={"url": url_of(server, "partyline")}) as running:
         assert (await running.post("telnyx", telnyx("one", others=(BOB, CAT)))).status_code == 200
-        await running.space.worked_off()
+        await running.settled()
         kill([running.process.member("receiver", "pipeline")])
         assert (await running.post("telnyx", telnyx("two", others=(BOB, CAT)))).status_code == 200
         await running.space.expire_lease()
-        await running.space.worked_off()
+        await running.settled()
 
     assert await refused(admin) == set()
     assert "hincrby" in await used(admin)

@@ -59,7 +59,7 @@ class Stage:
 
     async def level(self) -> None:
         """Wait until everything that was posted is published, and handled by the bot."""
-        await self.receiver.space.worked_off()
+        await self.receiver.settled()
         await level(self.receiver, self._redis_url, "bot")
 
     async def receive(self, posted: Posted) -> None:

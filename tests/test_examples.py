@@ -40,7 +40,7 @@ async def post_samples(receiver: Service, tag: str) -> list[dict[str, Any]]:
     for provider, bodies in SAMPLES.items():
         for body in bodies(datetime.now(UTC), tag):
             assert (await receiver.post(provider, body)).status_code == 200
-    await receiver.space.worked_off()
+    await receiver.settled()
     return await receiver.space.events()
 
 
@@ -131,7 +131,7 @@ async def merge(receiver: Service) -> tuple[str, str]:
     sent = telnyx_sent(to=[ANN, BOB], group_message_id="group-message-1")
     await receive(receiver, telnyx_report(to=[ANN], group_message_id="group-message-1"))
     await register(receiver, sent)
-    await receiver.space.worked_off()
+    await receiver.settled()
     events = await receiver.space.events()
     [merger] = [event for event in events if event["type"] == "conversation.merged"]
     [key] = merger["data"]["merged"]
@@ -237,13 +237,13 @@ async def test_what_the_node_consumer_cannot_handle_holds_back_what_follows(
 ) -> None:
     """Later events of its conversation wait and the position stays, while another conversation is handled, once."""
     await receive(receiver, telnyx_received(cc=[BOB]))
-    await receiver.space.worked_off()
+    await receiver.settled()
     [first] = await receiver.space.events()
     unreadable = {**first, "id": "telnyx:main-telnyx:unreadable", "sequence": "9", "data": {}}
     await receiver.space.redis.xadd(receiver.space.keys.events, {"event": orjson.dumps(unreadable)})
     await receive(receiver, telnyx_received(cc=[BOB]))
     await receive(receiver, telnyx_received(sender=CAT))
-    await receiver.space.worked_off()
+    await receiver.settled()
     _, _, _, other = await receiver.space.events()
     with node_consumer(node_folder, folder, receiver, redis_url, "consumer") as consumer:
         await until(lambda: consumer.log.count("once more") > 1, "it has tried twice")
@@ -263,7 +263,7 @@ async def test_the_node_consumer_outlives_redis(node_folder: Path, folder: Path,
                     await lines_of(consumer, printed)
                     await restart(redis)
                 await posting
-                await receiver.space.worked_off()
+                await receiver.settled()
                 events = await receiver.space.events()
                 state = NodeState(receiver)
                 await state.level()

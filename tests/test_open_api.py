@@ -209,7 +209,7 @@ async def test_what_schemathesis_sent_is_worked_off(running: Service) -> None:
     """Whatever was accepted meanwhile has become events or dead letters, and the pipeline goes on."""
     token = URL_TOKENS["sinch"][1]
     last = await running.client.post(f"/webhooks/sinch/main-sinch/{token}", json={"type": "of no kind that we know"})
-    await running.space.worked_off()
+    await running.settled()
 
     assert last.json() == {"status": "captured"}
 

@@ -131,7 +131,7 @@ async def test_ten_copies_at_once_over_two_workers_are_one_event(folder: Path, r
         await _post_over_both(running, workers, [same] * 10)
         await _post_over_both(running, workers, [telnyx("redelivered", attempt=number) for number in range(1, 11)])
         await _post_over_both(running, workers, [report(f"report-{who}", who) for who in (ANN, BOB, CAT)] * 2)
-        await running.space.worked_off()
+        await running.settled()
         events, captures = await running.space.events(), await running.space.captures()
 
     assert captures == 26
@@ -369,7 +369,7 @@ async def test_a_killed_child_is_started_again(folder: Path, redis_url: str, nam
             await running.space.expire_lease()
 
             assert (await running.post("telnyx", telnyx(f"after-{kind}"))).status_code == 200
-            await running.space.worked_off()
+            await running.settled()
             assert running.process.member("-m receiver", kind).pid != victim.pid
 
         events = await running.space.events()
@@ -653,7 +653,7 @@ async def test_a_thousand_updates_in_one_request_are_a_thousand_events(
     body, expected = _thousand()
     async with service(folder, namespace, redis={"url": redis_url}) as running, monitored(redis_url) as monitor:
         response = await running.post("whatsapp", body)
-        await running.space.worked_off()
+        await running.settled()
         events = await running.space.events()
 
     commits = [

@@ -52,7 +52,7 @@ async def filled(running: Service) -> Service:
     for provider, make in SAMPLES.items():
         for body in make(datetime.now(UTC), "s"):
             assert (await running.post(provider, body)).status_code == 200
-    await running.space.worked_off()
+    await running.settled()
     return running
 
 
@@ -106,7 +106,7 @@ async def test_no_event_is_missed_or_doubled_when_redis_is_killed(folder: Path, 
             await until(lambda now=times: tail.log.count("is back") == now, "tail has found it again")  # type: ignore[misc]
         enough.set()
         await posting
-        await running.space.worked_off()
+        await running.settled()
         stream = await stream_of(running.space)
         await until(lambda: tail.output.count("\n") >= len(stream), "tail shows all of it")
         groups = await running.space.redis.xinfo_groups(running.space.keys.events)
@@ -201,16 +201,16 @@ async def test_a_conversation_is_found_by_a_key_that_was_merged(folder: Path, ru
     for name, person in (("a", ANN), ("b", BOB)):
         await running.post("sinch", written(name, person))
     await running.post("sinch", written("c", CAM))
-    await running.space.worked_off()
+    await running.settled()
     keys = {event["data"]["message"]["id"]: event["subject"] for event in await running.space.events()}
     ends = [PROGRAM, "tail", "--json", "--conversation", keys["b"]]
     with started(ends, folder, "tail") as tail:
         await listening(running.space)
         linked = partyline(folder, "conversations", "link", keys["a"], keys["b"])
-        await running.space.worked_off()
+        await running.settled()
         for name, person in (("a2", ANN), ("b2", BOB), ("c2", CAM)):
             await running.post("sinch", written(name, person))
-        await running.space.worked_off()
+        await running.settled()
         await until(lambda: tail.output.count("\n") == 3, "the merge and what both say")
         live = [orjson.loads(line) for line in tail.output.splitlines()]
     by_each = [_names(shown(folder, "--since", "1h", "--conversation", keys[name])) for name in "ab"]
@@ -279,7 +279,7 @@ async def test_nothing_that_others_write_moves_a_terminal(folder: Path, running:
     text = "one\x1b[2J\u009b31m\u202etwo"
     body = orjson.dumps({**orjson.loads(written("evil", ANN)), "body": text})
     await running.post("sinch", body)
-    await running.space.worked_off()
+    await running.settled()
     line = on_terminal(folder, 120, "-n", "1", "--no-follow", NO_COLOR="1")
     json = on_terminal(folder, 120, "-n", "1", "--no-follow", "--json")
     piped = partyline(folder, "tail", "-n", "1", "--no-follow", "--json").stdout

@@ -91,7 +91,7 @@ async def _holding_up(scene: Scene, receiver: Service, pipeline: Kin) -> None:
         assert (await receiver.post("telnyx", telnyx(f"{number}"))).status_code == 200
         await asyncio.sleep(scene.pace.seconds(_LATE_SECONDS))
         pipeline.signal(signal.SIGCONT)
-        await receiver.space.worked_off()
+        await receiver.settled()
         number += 1
 
 
@@ -124,7 +124,7 @@ async def killer(scene: Scene) -> None:
 async def _working(receiver: Service) -> Kin:
     """The pipeline, once it has committed something."""
     assert (await receiver.post("telnyx", telnyx("first"))).status_code == 200
-    await receiver.space.worked_off()
+    await receiver.settled()
     return receiver.process.member("-m receiver pipeline")
 
 
