@@ -85,6 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._stop_passing_over()
         super().connection_lost(exc)
+        self.transport.close = self.transport.whole.close  # so that nothing is left for the garbage collector to find
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""

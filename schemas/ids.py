@@ -98,7 +98,7 @@ def _framed(parts: Sequence[str]) -> bytes:
     try:
         framed = ""
         for part in parts:
-            framed += _LENGTHS[len(part)] + part
+            framed = f"{framed}{_LENGTHS[len(part)]}{part}"
         if framed.isascii():
             return framed.encode()
     except IndexError:

@@ -1,6 +1,7 @@
 """The application around the webhook routes: health, metrics, ports, and that nothing it says gives a secret away."""
 
 import asyncio
+import gc
 import logging
 import socket
 import time
@@ -21,6 +22,7 @@ from receiver.log import configure
 from receiver.providers import PROVIDERS
 from receiver.schemes import Signed
 from schemas.keyspace import Keyspace
+from tests.processes import until
 from tests.service import (
     ACCOUNTS,
     BASIC,
@@ -324,6 +326,23 @@ async def _drip(writer: asyncio.StreamWriter) -> None:
         writer.write(b"x")
         await writer.drain()
         await asyncio.sleep(0.05)
+
+
+async def test_a_connection_that_is_over_leaves_nothing_behind(client: httpx.AsyncClient) -> None:
+    """It is gone at once with all it held, not when the garbage collector comes by."""
+    gc.collect()
+    gc.disable()
+    try:
+        statuses = [(await exchange(client, head("GET", "/healthz", []))).status for _ in range(5)]
+        await until(lambda: _connections() == 0, "all five are gone")
+    finally:
+        gc.enable()
+
+    assert statuses == [200] * 5
+
+
+def _connections() -> int:
+    return sum(isinstance(found, http_protocol.HttpProtocol) for found in gc.get_objects())
 
 
 async def test_who_is_passed_over_does_not_hold_up_the_end(
