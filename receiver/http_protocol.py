@@ -163,6 +163,9 @@ class HttpProtocol(HttpToolsProtocol):
         """
         self.transport.hung_up = True
         self.transport.write_eof()
+        if not self._is_idle:  # to who answers it, nobody is there any more, as once the connection is lost
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.flow.resume_reading()
         self._stop_waiting()
         self._stop_passing_over()

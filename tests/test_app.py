@@ -328,6 +328,24 @@ async def _drip(writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("framing", [b"content-length: 14", b"transfer-encoding: chunked"])
+async def test_who_is_hung_up_on_is_not_answered_twice(
+    client: httpx.AsyncClient, capfd: pytest.CaptureFixture[str], framing: bytes
+) -> None:
+    """What is no HTTP, behind a request or in its body, ends what was under way: nobody writes where nobody listens."""
+    async with connection(client) as (reader, writer):
+        writer.write(head("POST", path("telnyx"), proof("telnyx", BODY), framing) + BODY + b"\0\0\r\n")
+        answer, rest = await read_answer(reader), await reader.read()
+        served = await client.get("/healthz")
+        await asyncio.sleep(0.3)
+    said = "".join(capfd.readouterr())
+
+    assert (problem(answer), rest) == ((400, "malformed_request"), b"")
+    assert served.status_code == 200
+    assert "Exception in ASGI" not in said
+    assert "write_eof" not in said
+
+
 async def test_a_connection_that_is_over_leaves_nothing_behind(client: httpx.AsyncClient) -> None:
     """It is gone at once with all it held, not when the garbage collector comes by."""
     gc.collect()
