@@ -38,7 +38,7 @@ from receiver.reception import Reception
 from receiver.registration import conversations, outbound, readable
 from receiver.webhooks import Clock, Endpoint, arrival_of, mint
 from receiver.writer import Writer
-from schemas.callback import AccountFacts, Callback, CaptureKind
+from schemas.callback import UNKNOWN, AccountFacts, Callback, CaptureKind
 from schemas.errors import (
     AuthenticationError,
     BodyTooLarge,
@@ -232,7 +232,7 @@ class _Resource:
             await answer_problem(send, *METHOD_NOT_ALLOWED, f"use {self._allowed}", allow)
             return METHOD_NOT_ALLOWED.reason, None
         caller = authorise(tuple(scope["headers"]), self._tokens)
-        metrics.CREDENTIALS.labels(metrics.UNKNOWN, metrics.UNKNOWN, caller.credential).inc()
+        metrics.CREDENTIALS.labels(UNKNOWN, UNKNOWN, caller.credential).inc()
         said = await handler(caller, scope, receive)
         await answer(send, 200, orjson.dumps(said), _JSON, _UNSTORED)
         return "answered", said.get("capture")

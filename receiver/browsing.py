@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from correlator.scripts import answer
 from receiver.captures import CaptureLog, LogEntry
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.providers import PROVIDERS
 from receiver.selection import Fate, Quarantined, ScopeOf, Selection
 from schemas.callback import AccountFacts, Capture

@@ -22,7 +22,7 @@ from correlator.lease import leased
 from correlator.scripts import answer
 from receiver.captures import LogEntry
 from receiver.naming import Naming
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.provider import Provider
 from schemas.address import Address
 from schemas.callback import Capture

@@ -23,6 +23,7 @@ from receiver.answers import (
     Refusal,
     problem,
 )
+from schemas.callback import UNKNOWN
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
@@ -222,7 +223,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Answer what never became a request, and hang up."""
         if self.transport.is_closing():
             return
-        metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, refusal.reason).inc()
+        metrics.CALLBACKS.labels(UNKNOWN, UNKNOWN, refusal.reason).inc()
         body = problem(*refusal, detail)
         headers = [
             *self.server_state.default_headers,

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from receiver import streams
 from receiver.captures import LogEntry
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.provider import Provider
 from schemas.errors import PartylineError
 from schemas.events import Unreadable

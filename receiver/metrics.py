@@ -11,8 +11,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 _ACCOUNT = ["provider", "account"]
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 _CAPTURES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-#: What an account label says for a request to none of the configured ones.
-UNKNOWN = "unknown"
 
 CALLBACKS = Counter("partyline_callbacks", "Requests to webhook routes by what became of them.", [*_ACCOUNT, "outcome"])
 CREDENTIALS = Counter(

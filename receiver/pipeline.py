@@ -1,4 +1,4 @@
-"""From the capture log to events: read, parse, commit. The same code for live callbacks and for replay.
+"""From the capture log to events: read, parse, commit, and keep house.
 
 One pipeline a partition holds the lease and works from the cursor; any other waits for the lease. When anything
 fails it starts again from the cursor, which repeats nothing: what is committed is committed with its cursor. Where the
@@ -7,7 +7,7 @@ pipeline before has died, captures are tried one by one at first, until it is kn
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -17,16 +17,13 @@ from correlator.lease import Lease
 from correlator.store import DUPLICATE, Outcome, Store
 from receiver import metrics
 from receiver.captures import CaptureLog, LogEntry
-from receiver.doubt import DEATHS, Doubt, is_hopeless
-from receiver.links import read_link
+from receiver.doubt import Doubt, is_hopeless
+from receiver.parsing import given_up, read
 from receiver.provider import Provider
 from receiver.settings import Retention
-from receiver.timeliness import in_time
-from schemas.callback import AccountFacts, Capture
-from schemas.errors import LeaseLost, ParseError, StoreError
-from schemas.events import Event, Parsed, Unreadable
-from schemas.ids import CaptureId
-from schemas.wire import decode_capture
+from schemas.callback import UNKNOWN
+from schemas.errors import LeaseLost, StoreError
+from schemas.events import Event, Unreadable
 
 _RENEW_SECONDS = 1.5
 _RETAKE_SECONDS = 0.2
@@ -39,69 +36,6 @@ _COMPLAIN_SECONDS = 30.0
 _DEAD_BYTES = 64 * 1024 * 1024
 
 log = structlog.get_logger()
-
-
-# --- parsing: pure ---
-
-
-def read(entry: LogEntry, providers: Mapping[str, Provider], *, replayed: bool = False) -> Entry:
-    """What one log entry says; a damaged entry says that it is Unreadable. `replayed`: a person has it read again."""
-    try:
-        capture = decode_capture(entry.fields)
-    except ParseError as error:
-        return Entry(entry.position, _stand_in(entry), (Unreadable("damaged", error.path, error.detail),), replayed)
-    return Entry(entry.position, capture, tuple(_read(capture, providers)), replayed)
-
-
-def _read(capture: Capture, providers: Mapping[str, Provider]) -> list[Parsed]:
-    """By the kind of capture: a link is of no provider's making, everything else is read by its own."""
-    if capture.kind == "link":
-        return _parsed(capture, lambda capture: [*read_link(capture)])
-    provider = providers.get(capture.provider)
-    if provider is None:
-        return [Unreadable("unknown_provider", "$", f"no provider {capture.provider}")]
-    return [in_time(item, capture, provider) for item in parse(capture, provider)]
-
-
-def given_up(entry: LogEntry) -> Entry:
-    """A capture that pipelines die of, as a dead letter: nothing of it is looked at any more but its id."""
-    detail = f"{DEATHS} pipelines died at it, one after the other"
-    return Entry(entry.position, _stand_in(entry), (Unreadable("process_died", "$", detail),))
-
-
-def _stand_in(entry: LogEntry) -> Capture:
-    """A capture for the dead letter of an entry that cannot be decoded: its id, or else its position."""
-    identifier = entry.fields.get(b"id", entry.position.encode()).decode(errors="replace")
-    return Capture(
-        id=CaptureId(identifier),
-        kind="callback",
-        provider=metrics.UNKNOWN,
-        account=metrics.UNKNOWN,
-        received_at=datetime.fromtimestamp(0, UTC),
-        assurance="none",
-        headers=(),
-        body=b"",
-        facts=AccountFacts(),
-    )
-
-
-def parse(capture: Capture, provider: Provider) -> list[Parsed]:
-    """The provider's reading of a capture. It always has something: what cannot be read is an Unreadable."""
-    return _parsed(capture, provider.register if capture.kind == "outbound" else provider.parse)
-
-
-def _parsed(capture: Capture, reader: Callable[[Capture], list[Parsed]]) -> list[Parsed]:
-    try:
-        parsed = reader(capture)
-    except ParseError as error:
-        return [Unreadable(error.reason, error.path, error.detail)]
-    except Exception as error:
-        log.exception("parser failed", capture=capture.id, provider=capture.provider)
-        return [Unreadable("parser_failed", "$", type(error).__name__)]
-    return parsed or [Unreadable("nothing_found", "$", "no element that could be an event")]
-
-
-# --- running ---
 
 
 class Pipeline:
@@ -213,7 +147,7 @@ class Pipeline:
     async def _commit(self, entries: Sequence[Entry], after: str) -> None:
         _count(await self._store.commit(self._lease.token, after, entries))
         metrics.BATCH.observe(len(entries))
-        received = [entry.capture.received_at for entry in entries if entry.capture.provider != metrics.UNKNOWN]
+        received = [entry.capture.received_at for entry in entries if entry.capture.provider != UNKNOWN]
         if received:  # what could not be read at all does not say when
             now = datetime.now(UTC)
             self._lag.set(max(0.0, (now - received[-1]).total_seconds()))

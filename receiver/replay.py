@@ -20,7 +20,7 @@ from correlator.rebuild import Rebuild, name_of
 from correlator.scripts import answer
 from correlator.store import DUPLICATE, Outcome, Store
 from receiver.captures import CaptureLog, LogEntry
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.providers import PROVIDERS
 from receiver.scratch import Scratch, scratch
 from receiver.settings import Settings

@@ -32,7 +32,7 @@ from receiver.settings import Account
 from receiver.sources import check_source
 from receiver.veil import Veil
 from receiver.writer import Writer
-from schemas.callback import Arrival
+from schemas.callback import UNKNOWN, Arrival
 from schemas.clock import unix_milliseconds
 from schemas.errors import (
     AuthenticationError,
@@ -106,10 +106,10 @@ class Webhooks:
         path = scope["path_params"]
         endpoint = self._endpoints.get(path["account"])
         if endpoint is None or endpoint.provider.name != path["provider"]:
-            metrics.CALLBACKS.labels(metrics.UNKNOWN, metrics.UNKNOWN, UnknownAccount.reason).inc()
+            metrics.CALLBACKS.labels(UNKNOWN, UNKNOWN, UnknownAccount.reason).inc()
             # Not the name that was asked for: it is anybody's text, and may be a token in the wrong place.
             await answer_error(send, UnknownAccount("no such account at this provider: see [accounts.*]"))
-            _log(metrics.UNKNOWN, metrics.UNKNOWN, UnknownAccount.reason, None, time.perf_counter() - began)
+            _log(UNKNOWN, UNKNOWN, UnknownAccount.reason, None, time.perf_counter() - began)
             return
         try:
             outcome, identifier = await self._handle(endpoint, scope, receive, send)

@@ -5,7 +5,7 @@ Each stage takes what the one before returns, so running one out of order does n
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from schemas.address import Address
 from schemas.ids import CaptureId
@@ -18,6 +18,9 @@ ASSURANCES: tuple[Assurance, ...] = ("signed", "shared_secret", "basic_auth", "u
 #: What a capture is of: a provider's callback, a send of ours that was registered, or a person's link.
 CaptureKind = Literal["callback", "outbound", "link"]
 CAPTURE_KINDS: tuple[CaptureKind, ...] = ("callback", "outbound", "link")
+
+#: Stands for provider and account where a request goes to none that is configured, or a capture tells neither.
+UNKNOWN: Final = "unknown"
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

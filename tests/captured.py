@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from correlator.lease import leased
 from receiver.captures import CaptureLog
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.providers import PROVIDERS
 from receiver.replay import Pace, Site, batches
 from receiver.settings import Settings, parse

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from receiver.pipeline import parse
+from receiver.parsing import parse
 from receiver.providers import PROVIDERS as READERS
 from schemas.events import Event, Unreadable
 from tests.chaos.facts import PROVIDERS, SPOILT, Fact, body, people

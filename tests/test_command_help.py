@@ -1,6 +1,8 @@
 """Every command explains itself: what it does, with an example that could be run."""
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,3 +52,26 @@ def test_every_option_is_explained(name: str) -> None:
     ]
 
     assert unexplained == []
+
+
+def test_a_command_has_no_other_imported() -> None:
+    """To import all of them takes several times as long as most commands do."""
+    code = (
+        "import sys, receiver.cli as cli\n"
+        "sys.argv[1:] = ['keys', 'telnyx']\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(*[name for name in sys.modules if name.startswith('receiver.cli.')], file=sys.stderr)\n"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+
+    assert "public_keys" in ended.stdout
+    assert set(ended.stderr.split()) == {"receiver.cli.keys", "receiver.cli.reaching", "receiver.cli.terminal"}
+
+
+def test_a_mistyped_command_is_told_from_all_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Though none of their modules is imported yet."""
+    with pytest.raises(SystemExit):
+        app(["replya"])
+
+    assert "Did you mean 'replay'?" in " ".join(capsys.readouterr().err.split())

@@ -31,7 +31,7 @@ from receiver.embedded import EmbeddedRedis
 from receiver.forgetting import KINDS, Found, OtherPerson, OwnLine, Request, Search
 from receiver.namespace import claim_namespace
 from receiver.naming import Naming
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.providers import PROVIDERS
 from receiver.samples import SAMPLES
 from receiver.settings import Settings

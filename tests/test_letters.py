@@ -15,7 +15,7 @@ from receiver import streams
 from receiver.bodies import around, harmless, readable
 from receiver.captures import CaptureLog, LogEntry
 from receiver.letters import Letter, Letters
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.provider import Provider
 from receiver.providers import PROVIDERS
 from schemas.callback import AccountFacts, Callback, Capture

@@ -18,7 +18,8 @@ from correlator.store import Store
 from receiver import metrics
 from receiver import pipeline as pipeline_module
 from receiver.captures import CaptureLog, LogEntry
-from receiver.pipeline import Pipeline, parse, read
+from receiver.parsing import parse, read
+from receiver.pipeline import Pipeline
 from receiver.provider import Provider
 from receiver.providers import PROVIDERS
 from receiver.settings import Retention

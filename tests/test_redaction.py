@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from receiver.archive import Redacted
 from receiver.captures import LogEntry
 from receiver.links import link_body, read_link
-from receiver.pipeline import parse
+from receiver.parsing import parse
 from receiver.providers import PROVIDERS
 from receiver.redaction import Redactor
 from schemas.address import parse_address

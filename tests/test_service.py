@@ -22,7 +22,7 @@ from correlator.lease import Lease
 from correlator.store import Store
 from receiver.captures import LogEntry
 from receiver.embedded import EmbeddedRedis
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.providers import PROVIDERS
 from receiver.supervisor import Child
 from schemas.callback import AccountFacts, Callback

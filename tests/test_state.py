@@ -17,7 +17,7 @@ from correlator.store import Store
 from correlator.subscribe import Subscription
 from receiver.captures import CaptureLog
 from receiver.namespace import claim_namespace
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.providers import PROVIDERS
 from receiver.samples import SAMPLES
 from receiver.settings import Settings

@@ -1,36 +1,94 @@
-"""The command line, a module for each theme: each holds one command or a few that belong together."""
+"""The command line, a module for each theme: each holds one command or a few that belong together.
+
+A module is imported when one of its commands is called, or when all are listed: to import all of them takes several
+times as long as most commands do.
+"""
 
 import platform
 import sys
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from receiver.cli.captures import commands as capture_commands
-from receiver.cli.checking import check
-from receiver.cli.conversations import commands as conversation_commands
-from receiver.cli.dead import commands as dead_commands
-from receiver.cli.doctor import doctor
-from receiver.cli.following import tail
-from receiver.cli.forgetting import forget
-from receiver.cli.keys import keys
-from receiver.cli.posting import send
-from receiver.cli.providers import providers
-from receiver.cli.quarantine import commands as quarantine_commands
 from receiver.cli.reaching import choose_partition
-from receiver.cli.registering import register
-from receiver.cli.replaying import replay
-from receiver.cli.serving import serve, try_out
-from receiver.cli.spooling import commands as spool_commands
-from receiver.cli.state import commands as state_commands
-from receiver.cli.subscribers import commands as subscriber_commands
 from receiver.cli.terminal import err, out
-from receiver.cli.verifying import verify
 from schemas.errors import ConfigError, PartylineError
 
+#: Where each command is, or the commands that share its first word; in the order in which they are listed.
+_PLACES: Final = {
+    "serve": ("serving", "serve"),
+    "try": ("serving", "try_out"),
+    "check": ("checking", "check"),
+    "doctor": ("doctor", "doctor"),
+    "keys": ("keys", "keys"),
+    "providers": ("providers", "providers"),
+    "send": ("posting", "send"),
+    "tail": ("following", "tail"),
+    "register": ("registering", "register"),
+    "replay": ("replaying", "replay"),
+    "verify": ("verifying", "verify"),
+    "forget": ("forgetting", "forget"),
+    "conversations": ("conversations", "commands"),
+    "captures": ("captures", "commands"),
+    "quarantine": ("quarantine", "commands"),
+    "dead": ("dead", "commands"),
+    "spool": ("spooling", "commands"),
+    "subscribers": ("subscribers", "commands"),
+    "state": ("state", "commands"),
+}
+
+
+def _made(name: str) -> Any:
+    """A command, or the commands below a word, as the program holds them; KeyError where there is none."""
+    module, attribute = _PLACES[name]
+    found = getattr(import_module(f"{__name__}.{module}"), attribute)
+    alone = typer.Typer(rich_markup_mode="rich")
+    if isinstance(found, typer.Typer):
+        alone.add_typer(found, name=name)
+    else:
+        alone.command(name)(found)
+    return typer.main.get_group(alone).commands[name]
+
+
+class _Commands(MutableMapping[str, Any]):
+    """All commands by name; each is made when it is looked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _made(name)
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("no command is taken away")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+class _Program(TyperGroup):
+    """The program itself."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+
 app = typer.Typer(
+    cls=_Program,
     help="Receives group messaging webhooks, and makes one conversation stream of them.",
     no_args_is_help=True,
     add_completion=False,
@@ -56,27 +114,6 @@ def _globally(
     ] = False,
 ) -> None:
     choose_partition(partition)
-
-
-app.command()(serve)
-app.command("try")(try_out)
-app.command()(check)
-app.command()(doctor)
-app.command()(keys)
-app.command()(providers)
-app.command()(send)
-app.command()(tail)
-app.command()(register)
-app.command()(replay)
-app.add_typer(conversation_commands, name="conversations")
-app.add_typer(capture_commands, name="captures")
-app.command()(verify)
-app.add_typer(quarantine_commands, name="quarantine")
-app.add_typer(dead_commands, name="dead")
-app.add_typer(spool_commands, name="spool")
-app.add_typer(subscriber_commands, name="subscribers")
-app.add_typer(state_commands, name="state")
-app.command()(forget)
 
 
 def main() -> None:

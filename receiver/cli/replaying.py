@@ -28,7 +28,6 @@ from receiver.preview import Preview, preview
 from receiver.process import settle
 from receiver.rebuilding import rebuild
 from receiver.replay import Pace, Site, Stopped, Tally, place
-from receiver.reposting import NotTaken, repost
 from receiver.selection import Asked, Selection, SelectionError
 from receiver.settings import Settings
 from schemas.keyspace import Keyspace
@@ -264,6 +263,8 @@ async def _preview(site: Site, source: _Source, wanted: Wanted, total: int | Non
 
 
 async def _post(source: _Source, url: str, wanted: Wanted, total: int | None) -> None:
+    from receiver.reposting import NotTaken, repost  # noqa: PLC0415 - no other way to replay needs an HTTP client
+
     token = os.environ.get(_TOKEN, "")
     if not token:
         raise SelectionError(f"--to: set {_TOKEN} to one of the other receiver's server.replay_tokens")

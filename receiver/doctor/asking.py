@@ -17,7 +17,7 @@ from receiver.doctor.server import Server
 from receiver.doctor.working import Work
 from receiver.durability import loads_all
 from receiver.namespace import differences
-from receiver.pipeline import read
+from receiver.parsing import read
 from receiver.providers import PROVIDERS
 from receiver.settings import Settings
 from schemas.errors import StoreError
