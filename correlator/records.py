@@ -107,6 +107,8 @@ class _Shelf(dict[str, _R | None], Generic[_R]):
         self._read = read
         #: What Redis will have once the commits before are written: the bytes, and what they say.
         self.written: dict[str, tuple[bytes, _R]] = {}
+        #: Those set since the last commit, and whether they changed.
+        self.used: dict[str, bool] = {}
 
     def __missing__(self, key: str) -> _R | None:
         name = Name(self._kind.__name__, key)
@@ -141,10 +143,8 @@ class Records:
         """`read`: records as Redis has them, None for those it does not have."""
         self._read = read
         self._shelves = _Shelves(read)
-        #: Records set since the last commit, and whether they changed.
-        self._used: dict[tuple[type[Record], str], bool] = {}
-        #: What the records set since `begin` were before that, and whether they had been used and changed.
-        self._journal: dict[tuple[type[Record], str], tuple[Any, bool | None]] = {}
+        #: What was set since `begin`, in order: what it was before, and whether it had been used and changed.
+        self._journal: list[tuple[_Shelf[Any], str, Any, bool | None]] = []
 
     @property
     def size(self) -> int:
@@ -153,17 +153,17 @@ class Records:
 
     def begin(self) -> None:
         """Begin a folding that may have to be taken back."""
-        self._journal = {}
+        self._journal.clear()
 
     def take_back(self) -> None:
         """Undo everything since `begin`."""
-        for place, (record, used) in self._journal.items():
-            self.shelf(place[0])[place[1]] = record
+        for shelf, key, record, used in reversed(self._journal):
+            shelf[key] = record
             if used is None:
-                del self._used[place]
+                del shelf.used[key]
             else:
-                self._used[place] = used
-        self._journal = {}
+                shelf.used[key] = used
+        self._journal.clear()
 
     def shelf(self, kind: type[_R]) -> "_Shelf[_R]":
         """All records of a kind, by key: for who looks for many of them."""
@@ -181,30 +181,26 @@ class Records:
 
     def set(self, key: str, record: Record) -> None:
         """Say what a record is from here on; setting what it is already keeps it from expiring."""
-        kind = type(record)
-        place = (kind, key)
-        shelf = self._shelves[kind]
-        before = shelf[key]
-        used = self._used.get(place)
+        shelf = self._shelves[type(record)]
+        before, used = shelf[key], shelf.used.get(key)
         if record is before and used is not None:
             return
-        if place not in self._journal:
-            self._journal[place] = (before, used)
+        self._journal.append((shelf, key, before, used))
         if record is not before and record != before:
-            self._used[place] = True
+            shelf.used[key] = True
             shelf[key] = record
         elif used is None:
-            self._used[place] = False
+            shelf.used[key] = False
 
     def take_writes(self) -> dict[Name, Write]:
         """What has become of the records set since the last call, for one commit."""
         writes = {}
-        for (kind, key), changed in self._used.items():
-            shelf = self._shelves[kind]
-            expected, before = shelf.written.get(key, _ABSENT)
-            after: Any = shelf[key]
-            data = encode(after) if changed else expected
-            shelf.written[key] = (data, after)
-            writes[Name(kind.__name__, key)] = Write(expected, data, before, after)
-        self._used = {}
+        for kind, shelf in self._shelves.items():
+            for key, changed in shelf.used.items():
+                expected, before = shelf.written.get(key, _ABSENT)
+                after: Any = shelf[key]
+                data = encode(after) if changed else expected
+                shelf.written[key] = (data, after)
+                writes[Name(kind.__name__, key)] = Write(expected, data, before, after)
+            shelf.used = {}
         return writes

@@ -5,6 +5,7 @@ any order, any number of times, and come out the same.
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -49,18 +50,10 @@ class Rollup(Record, frozen=True, omit_defaults=True):
     listed: tuple[int, tuple[Address, ...]] | None = None
 
     def show(self) -> dict[str, Any]:
-        """`data.rollup` of the envelope."""
+        """`data.rollup` of the envelope. Not to be changed: it is kept for other messages of which it is the same."""
         people = self._people()
         recipients = self._recipients(len(people))
-        shown: dict[str, Any] = {"recipients": recipients, **_NOBODY}
-        final = 0
-        for rank, number in self._counts(people.values(), recipients).items():
-            if rank > _NOTHING:
-                shown[STATES[rank // _RANKS]] += number
-                if rank >= _FINAL:
-                    final += number
-        shown["settled"] = self.settled or (recipients is not None and 0 < recipients <= final)
-        return shown
+        return _summary(tuple(self._counts(people.values(), recipients).items()), recipients, settled=self.settled)
 
     def reached(self, recipient: Address) -> int:
         """The highest rank known of a recipient, under whatever address; what all came to, each came to."""
@@ -93,6 +86,20 @@ class Rollup(Record, frozen=True, omit_defaults=True):
         for rank in ranks if self.whole == _NOTHING else [max(rank, self.whole) for rank in ranks]:
             counts[rank] = counts.get(rank, 0) + 1
         return counts
+
+
+@lru_cache(maxsize=1024)  # most messages go to one person, who is at one of few states
+def _summary(counts: tuple[tuple[int, int], ...], recipients: int | None, *, settled: bool) -> dict[str, Any]:
+    """What is shown of so many recipients, so many of them at each rank."""
+    summary: dict[str, Any] = {"recipients": recipients, **_NOBODY}
+    final = 0
+    for rank, number in counts:
+        if rank > _NOTHING:
+            summary[STATES[rank // _RANKS]] += number
+            if rank >= _FINAL:
+                final += number
+    summary["settled"] = settled or (recipients is not None and 0 < recipients <= final)
+    return summary
 
 
 def about(evidence: Evidence) -> Sent:

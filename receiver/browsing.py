@@ -17,7 +17,7 @@ from correlator.scripts import answer
 from receiver.captures import CaptureLog, LogEntry
 from receiver.parsing import read
 from receiver.providers import PROVIDERS
-from receiver.selection import Fate, Quarantined, ScopeOf, Selection
+from receiver.selection import EVERYTHING, Fate, Quarantined, ScopeOf, Selection
 from schemas.callback import AccountFacts, Capture
 from schemas.clock import parse_time
 from schemas.errors import ParseError
@@ -214,6 +214,8 @@ def taking(selection: Selection, entry: LogEntry, known: Fates | None, scope_of:
 
     `known` None: what became of it is not to be known, and may not be asked for; `scope_of` None: nor a conversation.
     """
+    if selection == EVERYTHING:  # as a rule, where there are very many
+        return True
     if not selection.takes_entry(entry):
         return False
     fate = known.of(entry) if known else None

@@ -174,6 +174,10 @@ class Selection(msgspec.Struct, frozen=True):
         return scope is not None and any(not self.conversations.isdisjoint(keys_of(each, scope)) for each in parsed)
 
 
+#: What asks nothing.
+EVERYTHING: Final = Selection()
+
+
 def _among(value: bytes | None, wanted: frozenset[str]) -> bool:
     return not wanted or (value is not None and value.decode(errors="replace") in wanted)
 

@@ -29,7 +29,7 @@ from receiver.cli.reaching import partitions_of
 from receiver.cli.selecting import resolved, scope_of, selecting, selection_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
-from receiver.selection import Asked, Selection, SelectionError
+from receiver.selection import EVERYTHING, Asked, Selection, SelectionError
 from receiver.settings import Settings
 from receiver.showing import HEADINGS, Explained, Line, Tally, document, page, record, row
 from receiver.tables import columns
@@ -183,6 +183,6 @@ async def _survivors(lookup: Lookup, subjects: set[str]) -> dict[str, str]:
 
 
 def _nothing(settings: Settings, selection: Selection) -> str:
-    if selection == Selection():
+    if selection == EVERYTHING:
         return f"Nothing has come in yet in namespace {settings.namespace}, or nothing of it is kept any more.\n"
     return f"No capture in namespace {settings.namespace} is like that.\n"

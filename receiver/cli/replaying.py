@@ -28,7 +28,7 @@ from receiver.preview import Preview, preview
 from receiver.process import settle
 from receiver.rebuilding import rebuild
 from receiver.replay import Pace, Site, Stopped, Tally, place
-from receiver.selection import Asked, Selection, SelectionError
+from receiver.selection import EVERYTHING, Asked, Selection, SelectionError
 from receiver.settings import Settings
 from schemas.keyspace import Keyspace
 
@@ -156,7 +156,7 @@ class _Source:
     async def count(self) -> int:
         """How many are taken; those of a whole log are not read for that."""
         limit = self._wanted.limit
-        if self._wanted.file is None and self._selection == Selection() and not self._wanted.after:
+        if self._wanted.file is None and self._selection == EVERYTHING and not self._wanted.after:
             length = await CaptureLog(self._where.redis, self._where.keyspace).length()
             return length if limit is None else min(length, limit)
         count = 0
