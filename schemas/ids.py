@@ -148,10 +148,6 @@ def event_id(provider: str, account: str, *fact: str | None) -> EventId:
     `fact` is what identifies it at that provider (its facts.md), absent parts left empty. A colon or percent
     sign inside a part is escaped, so no two lists of parts give one id; a very long part stands as its hash.
     """
-    plain = ":".join([provider, account, *[part or "" for part in fact]])
-    # As a rule nothing has to be escaped or hashed, and that is sooner seen of all parts together.
-    if len(plain) <= _MAX_PART and "%" not in plain and plain.count(":") == len(fact) + 1:
-        return EventId(plain)
     return EventId(":".join([provider, account, *[_readable(part) if part else "" for part in fact]]))
 
 

@@ -7,6 +7,7 @@ times as long as most commands do.
 import platform
 import sys
 from collections.abc import Iterator, MutableMapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, Final
@@ -43,7 +44,8 @@ _PLACES: Final = {
 }
 
 
-def _made(name: str) -> Any:
+@cache
+def _command(name: str) -> Any:
     """A command, or the commands below a word, as the program holds them; KeyError where there is none."""
     module, attribute = _PLACES[name]
     found = getattr(import_module(f"{__name__}.{module}"), attribute)
@@ -56,21 +58,16 @@ def _made(name: str) -> Any:
 
 
 class _Commands(MutableMapping[str, Any]):
-    """All commands by name; each is made when it is looked for."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
+    """All commands by name, each made when it is looked for; a mutable mapping, as the library has it, but no other."""
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = _made(name)
-        return self._made[name]
+        return _command(name)
 
     def __setitem__(self, name: str, command: Any) -> None:
-        self._made[name] = command
+        raise TypeError("the commands are those of _PLACES")
 
     def __delitem__(self, name: str) -> None:
-        raise TypeError("no command is taken away")
+        raise TypeError("the commands are those of _PLACES")
 
     def __iter__(self) -> Iterator[str]:
         return iter(_PLACES)
