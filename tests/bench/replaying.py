@@ -1,7 +1,8 @@
 """What archives and replays cost: captures of all providers exported, imported on an empty Redis, rebuilt and replayed.
 
 Every step is the command itself, in a process of its own, whose processor time and largest memory are told. What is
-rebuilt is held against the original: the same events in the same order, and the same records.
+rebuilt is held against the original: the same events in the same order, and the same records. The rebuild is done in
+turn with the barest loop over the same captures, some rounds of them, as the machine's speed changes by the minute.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
 from rich.console import Console
@@ -56,18 +58,27 @@ def config(folder: Path, url: str) -> Path:
 
 
 def step(config: Path, *words: str) -> Step:
-    """Run one command to its end; RuntimeError with what it said if it fails."""
+    """Run one command of ours to its end; RuntimeError with what it said if it fails."""
+    shown = " ".join(word for word in words if "/" not in word and not word.startswith("--yes"))
+    return ran(shown, str(Path(sys.executable).with_name("partyline")), *words, "--config", str(config))
+
+
+def bare(url: str) -> Step:
+    """The barest loop over the same captures."""
+    return ran("a bare loop", sys.executable, "-m", "tests.bench.bare_replay", url, NAMESPACE)
+
+
+def ran(shown: str, *command: str) -> Step:
+    """Run a program to its end; RuntimeError with what it said if it fails."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        command = [str(Path(sys.executable).with_name("partyline")), *words, "--config", str(config)]
         process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         err.seek(0)
         if process.returncode:
-            raise RuntimeError(f"{words}: {err.read().decode()}")
-        shown = " ".join(word for word in words if "/" not in word and not word.startswith("--yes"))
+            raise RuntimeError(f"{shown}: {err.read().decode()}")
         took = time.monotonic() - began
         return Step(shown, took, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, out.read().decode())
 
@@ -127,6 +138,18 @@ async def differences(original: str, copy: str) -> Counter[str]:
     return found
 
 
+def middle(rounds: Sequence[Step]) -> Step:
+    """The middle of each measure, under the first one's words."""
+    wall, processor = median(one.wall for one in rounds), median(one.processor for one in rounds)
+    return Step(rounds[0].words, wall, processor, median(one.memory for one in rounds), rounds[0].out)
+
+
+def rebuilds(config: Path, url: str, rounds: int) -> list[tuple[Step, Step]]:
+    """The barest loop and the rebuild in turn, each rebuild into a namespace of its own; the first is `REBUILT`."""
+    names = [REBUILT, *(f"{REBUILT}-{number}" for number in range(2, rounds + 1))]
+    return [(bare(url), step(config, "replay", "--into", name, "--yes")) for name in names]
+
+
 def show(console: Console, steps: Sequence[Step], count: int) -> None:
     """A line for each command."""
     table = Table(title=f"{count:,} captures of all providers")
@@ -143,6 +166,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--captures", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of rebuild and bare loop in turn")
     arguments = parser.parse_args()
     console = Console(width=110)
     with ExitStack() as stack:
@@ -154,8 +178,9 @@ def main() -> None:
         steps = [
             step(original, "captures", "export", archive),
             step(copy, "captures", "import", archive),
-            step(copy, "replay", "--into", REBUILT, "--yes"),
         ]
+        rounds = rebuilds(copy, servers[1].url, arguments.rounds)
+        steps += [middle(some) for some in zip(*rounds, strict=True)]
         console.print(dict(apart(differences, servers[0].url, servers[1].url)))
         steps.append(step(original, "replay", "--yes", "--json"))
         console.print("replayed in place:", json.loads(steps[-1].out))
@@ -164,6 +189,9 @@ def main() -> None:
         console.print(f"{lost} events deleted, repaired:", json.loads(steps[-1].out))
         steps.append(step(original, "replay", "--dry-run", "--yes", "--json"))
         show(console, steps, arguments.captures)
+        ratios = sorted(loop.processor / rebuild.processor for loop, rebuild in rounds)
+        told = " ".join(f"{ratio:.3f}" for ratio in ratios)
+        console.print(f"a rebuild's speed as a share of the bare loop's, by processor time, round by round: {told}")
 
 
 if __name__ == "__main__":
