@@ -10,7 +10,7 @@ from correlator.redis_client import connect
 from receiver.provider import Provider
 from receiver.schemes import BasicAuth, Ed25519, HubSignature, SharedSecret, SinchHmac, UrlToken
 from receiver.settings import Settings, explain, load, parse
-from receiver.settings.formats import duration, size, written_duration, written_size
+from receiver.settings.formats import duration, size, written_age, written_duration, written_size
 from schemas.callback import AccountFacts
 from schemas.errors import ConfigError
 
@@ -203,6 +203,15 @@ def test_sizes_and_durations_are_written_as_they_are_read() -> None:
 
     assert written == ["8d", "90s", "500ms", "0s"]
     assert [written_size(16_777_216), written_size(3_221_225_472), written_size(1000)] == ["16MiB", "3GiB", "1000B"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(-3.0, "0s"), (0.4, "0s"), (119.9, "119s"), (120.0, "2m"), (7199.0, "119m"), (7201.0, "2h"), (172_801.0, "2d")],
+)
+def test_an_age_is_cut_to_what_a_person_asks_for(seconds: float, written: str) -> None:
+    """Never `7201s`; nor is `1h` said of what is nearly two."""
+    assert written_age(seconds) == written
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def test_nothing_is_made_by_looking(spool: Spool, run: Run) -> None:
 def test_what_waits_is_listed_by_account(spool: Spool, run: Run) -> None:
     """How many of each, their bytes and the age of the oldest; and what was set aside."""
     now = time.time()
-    put(spool, "main-telnyx", "cp_1", now - 7200)
-    put(spool, "main-sinch", "cp_2", now - 60)
+    put(spool, "main-telnyx", "cp_1", now - 7203)
+    put(spool, "main-sinch", "cp_2", now - 150)
     put(spool, "main-telnyx", "cp_3", now)
     aside = spool.path.with_name(f"{spool.path.stem}.damaged-7.sqlite")
     aside.touch()
@@ -82,7 +82,7 @@ def test_what_waits_is_listed_by_account(spool: Spool, run: Run) -> None:
         ["main-sinch", "1"],
         ["main-telnyx", "2"],
     ]
-    assert [line[-1] for line in shown.words[1:3]] == ["1m", "2h"]
+    assert [line[-1] for line in shown.words[1:3]] == ["2m", "2h"]
     assert shown.out.splitlines()[3] == f"3 callback(s) wait in {spool.path}; 1GiB fit."
     assert f"Damaged and set aside: {aside} " in shown.out
     assert (said["captures"], said["max_bytes"], said["damaged"]) == (3, 1_073_741_824, [str(aside)])

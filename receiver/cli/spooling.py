@@ -17,7 +17,7 @@ from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.draining import Drain
 from receiver.partitions import CaptureLogs
 from receiver.settings import Settings
-from receiver.settings.formats import written_duration, written_size
+from receiver.settings.formats import written_age, written_size
 from receiver.spool import Account, Spool, file_of
 from receiver.spool_file import set_aside
 from receiver.tables import columns
@@ -46,7 +46,10 @@ def ls(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     if json:
         out.file.write(f"{orjson.dumps(said).decode()}\n")
         return
-    rows = [(each.name, f"{each.captures:,}", written_size(each.bytes), _age(each.oldest_at)) for each in found]
+    now = time.time()
+    rows = [
+        (each.name, f"{each.captures:,}", written_size(each.bytes), written_age(now - each.oldest_at)) for each in found
+    ]
     out.file.write(columns([("account", "callbacks", "bytes", "oldest"), *rows]) if rows else "")
     total = f"{said['captures']:,} callback(s) wait in {spool.path}" if found else f"Nothing waits in {spool.path}"
     out.file.write(f"{total}; {written_size(settings.spool.max_bytes)} fit.\n")
@@ -65,10 +68,6 @@ def _said(settings: Settings, found: list[Account], aside: list[str]) -> dict[st
         ],
         "damaged": aside,
     }
-
-
-def _age(at: float) -> str:
-    return written_duration(max(0, round(time.time() - at)))
 
 
 @commands.command()

@@ -234,6 +234,14 @@ def written_duration(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def written_age(seconds: float) -> str:
+    """How long ago, for people: cut to the largest unit that there are two of at least, as in `90s`, `2h`, `47h`."""
+    for unit, length in reversed(_SECONDS.items()):
+        if length >= 1 and seconds >= 2 * length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
 def written_size(count: int) -> str:
     """As `size` reads it, in the largest binary unit that leaves a whole number: `16MiB`, `1000B`."""
     for unit, length in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
