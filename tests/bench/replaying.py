@@ -139,9 +139,9 @@ async def differences(original: str, copy: str) -> Counter[str]:
 
 
 def middle(rounds: Sequence[Step]) -> Step:
-    """The middle of each measure, under the first one's words."""
+    """The middle of what they took, and the largest memory, which has a limit; under the first one's words."""
     wall, processor = median(one.wall for one in rounds), median(one.processor for one in rounds)
-    return Step(rounds[0].words, wall, processor, median(one.memory for one in rounds), rounds[0].out)
+    return Step(rounds[0].words, wall, processor, max(one.memory for one in rounds), "")
 
 
 def rebuilds(config: Path, url: str, rounds: int) -> list[tuple[Step, Step]]:
