@@ -37,9 +37,21 @@ from receiver.samples import SAMPLES
 from receiver.settings import Settings
 from receiver.settings.values import SecretBytes
 from schemas.address import Address
-from schemas.callback import AccountFacts, Callback, CaptureKind
+from schemas.callback import AccountFacts, Callback, Capture, CaptureKind
 from schemas.errors import LeaseLost, StoreError
-from schemas.events import Evidence, Link, Linked, Message, MessageOutbound, MessageStatus, Pointer, Sent, Status, Tie
+from schemas.events import (
+    Evidence,
+    Link,
+    Linked,
+    Message,
+    MessageOutbound,
+    MessageStatus,
+    Parsed,
+    Pointer,
+    Sent,
+    Status,
+    Tie,
+)
 from schemas.ids import CaptureId, ConversationKey, EventId
 from schemas.keyspace import Keyspace
 from schemas.wire import QUARANTINE_FIELDS, encode_capture, encode_facts
@@ -723,6 +735,21 @@ def test_json_has_the_counts(run: Run) -> None:
     assert list(before["counts"]) == list(KINDS)
     assert before["counts"] == after["counts"]
     assert {"shared", "mentions", "waiting"} < before.keys()
+
+
+@pytest.mark.usefixtures("filled")
+def test_what_a_failing_parser_logs_is_not_in_the_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes to stderr, and stdout is the JSON alone."""
+
+    def fail(_: Capture) -> list[Parsed]:
+        raise RuntimeError
+
+    failing = msgspec.structs.replace(PROVIDERS["telnyx"], parse=fail)
+    monkeypatch.setattr("receiver.cli.forgetting.PROVIDERS", {**PROVIDERS, "telnyx": failing})
+    ended = run("forget", ANN, "--json", "--dry-run")
+
+    assert orjson.loads(ended.out)["addresses"] == [ANN]
+    assert "parser failed" in ended.err
 
 
 WRONG = {

@@ -1,11 +1,11 @@
 """`partyline forget`: a person's messages, captures and bindings are removed, and what was is said."""
 
-import asyncio
 from typing import Annotated
 
 import orjson
 import typer
 
+from receiver.cli.output import run
 from receiver.cli.reaching import directory_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.forgetting import KINDS, Found, Request, Search, together
@@ -56,13 +56,13 @@ def forget(
     request = _request(settings, address, provider, account)
     if json and not (yes or dry_run):
         raise PartylineError("--json asks nothing: add --yes, or --dry-run")
-    found = asyncio.run(_look(settings, request))
+    found = run(_look(settings, request))
     if not json:
         out.file.write(_table(found, "found"))
     if not dry_run and found.counts.total():
         if not yes:
             typer.confirm("\nRemove all of that?", abort=True)
-        found = asyncio.run(_forget(settings, request, found.addresses))
+        found = run(_forget(settings, request, found.addresses))
         if not json:
             out.file.write(f"\n{_table(found, 'removed')}\n" + "".join(f"{line}\n" for line in _STAYS))
     if json:
