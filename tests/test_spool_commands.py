@@ -1,14 +1,12 @@
 """`partyline spool` as people type it, against a real spool and a real Redis."""
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 import pytest
 import redis as redis_py
-import structlog
 
 from receiver.draining import _alone
 from receiver.spool import Spool
@@ -30,14 +28,10 @@ def spool(tmp_path: Path, keyspace: Keyspace, redis_url: str, monkeypatch: pytes
 
 
 @pytest.fixture
-def run(spool: Spool, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Iterator[Run]:
-    """Runs one command line to its end; no logger remembers afterwards where it wrote to."""
+def run(spool: Spool, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
+    """Runs one command line to its end."""
     assert not spool.path.exists()
-    before, real = structlog.get_config(), structlog.configure
-    with monkeypatch.context() as patch:
-        patch.setattr(structlog, "configure", lambda **given: real(**{**given, "cache_logger_on_first_use": False}))
-        yield command_line(monkeypatch, capsysbinary, "spool")
-    real(**before)
+    return command_line(monkeypatch, capsysbinary, "spool")
 
 
 def put(spool: Spool, account: str, name: str, now: float) -> None:
