@@ -107,8 +107,6 @@ def folder(tmp_path: Path, keyspace: Keyspace, redis_url: str, monkeypatch: pyte
     """The working directory, with a configuration in it."""
     write_config(tmp_path, keyspace.namespace, redis={"url": redis_url}, id_key=ID_KEY)
     monkeypatch.chdir(tmp_path)
-    # It would bind this process's log to the streams of one test.
-    monkeypatch.setattr("receiver.log.configure", lambda **_: None)
     return tmp_path
 
 
