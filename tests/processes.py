@@ -122,6 +122,14 @@ class Process:
         return self._out.read_text(errors="replace")
 
     @property
+    def lines(self) -> list[str]:
+        """The whole lines of its output so far: one may be read, or its writer killed, in the middle of a line.
+
+        Where PYTHONUNBUFFERED is set, as in many containers, each argument of a print is a write of its own.
+        """
+        return self.output.split("\n")[:-1]
+
+    @property
     def log(self) -> str:
         """What it wrote to standard error so far, its children included."""
         return self._err.read_text(errors="replace")

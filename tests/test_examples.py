@@ -84,13 +84,14 @@ async def test_the_python_consumer_handles_each_event_once(folder: Path, receive
     with python_consumer(folder, receiver, redis_url, "killed") as killed:
         await lines_of(killed, 3)
         kill(killed.family())
-        before = killed.output.splitlines()
+        await killed.status()
+        before = killed.lines
     events = await post_samples(receiver, "two")
     with python_consumer(folder, receiver, redis_url, "after") as after:
         await level(receiver, redis_url, GROUP)
         after.signal(signal.SIGTERM)
         assert await after.status() == 0
-        lines = before + after.output.splitlines()
+        lines = before + after.lines
 
     assert len(first) < len(events)
     assert {event for (event,) in rows(folder, "SELECT event FROM handled")} == {event["id"] for event in events}
@@ -109,7 +110,7 @@ async def test_the_python_consumer_passes_over_what_it_handled(folder: Path, rec
     with python_consumer(folder, receiver, redis_url, "second", "another") as second:
         await level(receiver, redis_url, "another")
 
-    assert by_conversation(first.output.splitlines()) == by_conversation(as_printed(events))
+    assert by_conversation(first.lines) == by_conversation(as_printed(events))
     assert second.output == ""
     assert rows(folder, "SELECT * FROM messages ORDER BY event") == known
     assert {text for (text,) in rows(folder, "SELECT text FROM threads")} >= {"Lunch on Friday?", "Thanks, got it"}
@@ -194,14 +195,15 @@ async def test_the_node_consumer_handles_each_event_once(
     with node_consumer(node_folder, folder, receiver, redis_url, "killed") as killed:
         await state.level()
         kill(killed.family())
+        await killed.status()
     events = await post_samples(receiver, "two")
     with node_consumer(node_folder, folder, receiver, redis_url, "after") as after:
         await state.level()
         after.signal(signal.SIGTERM)
         assert await after.status() == 0
 
-    assert by_conversation(killed.output.splitlines()) == by_conversation(as_printed(first))
-    assert by_conversation(after.output.splitlines()) == by_conversation(as_printed(events[len(first) :]))
+    assert by_conversation(killed.lines) == by_conversation(as_printed(first))
+    assert by_conversation(after.lines) == by_conversation(as_printed(events[len(first) :]))
     assert after.log == ""
 
 
@@ -214,7 +216,7 @@ async def test_the_node_consumer_does_nothing_twice(
     await receiver.space.redis.sadd(f"{own}:seen", *(event["id"] for event in events[:5]))
     with node_consumer(node_folder, folder, receiver, redis_url, "consumer") as consumer:
         await NodeState(receiver).level()
-        lines = consumer.output.splitlines()
+        lines = consumer.lines
 
     assert by_conversation(lines) == by_conversation(as_printed(events[5:]))
 
@@ -247,7 +249,7 @@ async def test_what_the_node_consumer_cannot_handle_holds_back_what_follows(
     _, _, _, other = await receiver.space.events()
     with node_consumer(node_folder, folder, receiver, redis_url, "consumer") as consumer:
         await until(lambda: consumer.log.count("once more") > 1, "it has tried twice")
-        lines = consumer.output.splitlines()
+        lines = consumer.lines
 
     assert sorted(lines) == sorted(as_printed([first, other]))
     assert await receiver.space.redis.get(f"inbox:{{{receiver.space.keys.namespace}}}:position") is None
@@ -268,7 +270,7 @@ async def test_the_node_consumer_outlives_redis(node_folder: Path, folder: Path,
                 state = NodeState(receiver)
                 await state.level()
                 threads = {key: await state.thread(key) for key in {event["subject"] for event in events}}
-                lines = consumer.output.splitlines()
+                lines = consumer.lines
 
     assert len(events) == len({event["id"] for event in events}) == 3 * CHATTER
     assert threads == texts(events)
@@ -282,7 +284,7 @@ CHATTER = 50
 
 async def lines_of(consumer: Process, least: int) -> None:
     """Wait until it has printed so many lines."""
-    await until(lambda: len(consumer.output.splitlines()) >= least, f"{least} lines")
+    await until(lambda: len(consumer.lines) >= least, f"{least} lines")
 
 
 async def chatter(receiver: Service, others: list[str]) -> None:
