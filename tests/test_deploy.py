@@ -56,7 +56,8 @@ def commands_in(text: str) -> list[list[str]]:
 
 def test_the_files_of_ours_that_are_to_be_copied_exist() -> None:
     """Every `deploy/…` in a file or page of deploy/ is there, but for what secrets.sh or people make."""
-    texts = [path.read_text() for path in DEPLOY.rglob("*") if path.is_file() and "node_modules" not in path.parts]
+    others = {"node_modules", "__pycache__"}
+    texts = [path.read_text() for path in DEPLOY.rglob("*") if path.is_file() and others.isdisjoint(path.parts)]
     named = {name.rstrip("./") for text in texts for name in re.findall(r"(?<![\w/])deploy/[\w./-]*", text)}
     made = {"deploy/.env", "deploy/secrets", "deploy/kubernetes/secrets"}
 
