@@ -264,11 +264,35 @@ def test_dead_letters_are_listed_shown_retried_and_dropped(
         assert client.xlen(keyspace.dead) == 0
 
 
+def test_what_a_failing_parser_logs_while_read_again_is_not_in_the_answer(
+    run: Run, redis_url: str, keyspace: Keyspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to stderr, without what the capture says, and stdout is the JSON alone."""
+    monkeypatch.setattr("tests.service.PROVIDERS", {**PROVIDERS, "sinch": _refusing()})
+    receive(redis_url, keyspace, FACT)
+    monkeypatch.setattr("receiver.cli.dead.PROVIDERS", {**PROVIDERS, "sinch": _failing()})
+    ended = run("dead", "retry", "--all", "--json")
+
+    assert orjson.loads(ended.out)["stay"] == 1
+    assert "parser failed" in ended.err
+    assert "Ahoy" not in ended.err
+    assert "15555550111" not in ended.err
+
+
 def _refusing() -> Provider:
     """Sinch, of whom nothing can be read."""
 
     def parse(_: Capture) -> list[Parsed]:
         raise ParseError("$.id", "of a kind that nobody foresaw")
+
+    return msgspec.structs.replace(PROVIDERS["sinch"], parse=parse)
+
+
+def _failing() -> Provider:
+    """Sinch, whose parser has a defect."""
+
+    def parse(_: Capture) -> list[Parsed]:
+        raise RuntimeError
 
     return msgspec.structs.replace(PROVIDERS["sinch"], parse=parse)
 

@@ -1,6 +1,5 @@
 """`partyline conversations`: look them up, link them, and take a link back. Straight from and to Redis."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from correlator.lookup import Lookup, Page
 from correlator.lookups import Lookups
 from receiver.api import look_up, placed
 from receiver.captures import CaptureLog, replicas_of
+from receiver.cli.output import run
 from receiver.cli.reaching import by_operator, choose_partition, directory_of, hand_in, namespace_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.links import Tying, link_body, link_of, read_key, tying
@@ -47,7 +47,7 @@ def show(
     found = read_key(key)
     if found is None:
         raise UnknownConversation("that is no conversation's key: one is cv_ and 26 characters")
-    shown = asyncio.run(_show(settings, found))
+    shown = run(_show(settings, found))
     if shown is None:
         raise UnknownConversation(f"nothing has been published under {found} in namespace {settings.namespace}")
     _print(shown, sheet(shown), as_json=json)
@@ -73,7 +73,7 @@ def find(
     given = {"id": id_, "address": address, "provider": provider, "account": account, "after": after}
     parameters = [(name, value) for name, value in given.items() if value is not None]
     query = read_query([*parameters, ("limit", str(limit))], directory_of(settings))
-    page = asyncio.run(_find(settings, query))
+    page = run(_find(settings, query))
     text = table(page.conversations) if page.conversations else "None found.\n"
     more = f"There are more: add --after {page.after}\n" if page.after else ""
     _print({"conversations": page.conversations, "after": page.after}, text + more, as_json=json)
@@ -138,7 +138,7 @@ async def _lookups(settings: Settings) -> AsyncIterator[Lookups]:
 
 def _link(settings: Settings, one: str, other: str, account: str | None, *, undone: bool, as_json: bool) -> None:
     asked = link_of(one, other) if account is None else tying(one, other, account, None, directory_of(settings))
-    identifier = asyncio.run(_hand_in(settings, asked, undone=undone))
+    identifier = run(_hand_in(settings, asked, undone=undone))
     done = "Taken back" if undone else "Linked"
     said = f"{done}, as capture {identifier}: it counts once the receiver's pipeline has read it.\n"
     _print({"capture": identifier}, said, as_json=as_json)

@@ -1,6 +1,5 @@
 """`partyline dead`: what could not be read; look at it, read it again after a fix, or drop it."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from redis.asyncio import Redis
 
 from receiver.bodies import around, harmless
 from receiver.captures import LogEntry
+from receiver.cli.output import run
 from receiver.cli.reaching import namespace_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.letters import Letter, Letters, Retried
@@ -53,7 +53,7 @@ def ls(
 
     Example: partyline dead ls --reason unreadable
     """
-    found = asyncio.run(_letters(settings_at(config), _of_reason(None)))
+    found = run(_letters(settings_at(config), _of_reason(None)))
     counts = Counter(letter.reason for letter in found)
     shown = _of_reason(reason)(found)[-limit:]
     if json:
@@ -78,7 +78,7 @@ def show(
 
     Example: partyline dead show cp_01a1feb0c7d39f4e6a2c80b51d7703e9
     """
-    letters, entry = asyncio.run(_shown(settings_at(config), name))
+    letters, entry = run(_shown(settings_at(config), name))
     if json:
         said = {"letters": [msgspec.to_builtins(letter) for letter in letters], "capture": _as_json(entry)}
         out.file.write(orjson.dumps(said).decode() + "\n")
@@ -116,7 +116,7 @@ def retry(
     Example: partyline dead retry --reason unreadable
     """
     settings = settings_at(config)
-    retried = asyncio.run(_retry(settings, _chosen(names, reason, every=every)))
+    retried = run(_retry(settings, _chosen(names, reason, every=every)))
     if json:
         out.file.write(orjson.dumps(msgspec.to_builtins(retried)).decode() + "\n")
         return
@@ -148,7 +148,7 @@ def drop(
     Example: partyline dead drop --reason too_old
     """
     settings = settings_at(config)
-    dropped = asyncio.run(_drop(settings, _chosen(names, reason, every=every), yes=yes))
+    dropped = run(_drop(settings, _chosen(names, reason, every=every), yes=yes))
     out.file.write(f"{dropped} dropped.\n" if dropped else "Nothing to drop.\n")
 
 

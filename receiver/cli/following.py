@@ -16,7 +16,7 @@ from correlator.following import Entry, Outages, every_entry, in_order, last_wan
 from correlator.hints import following_for_ever
 from correlator.lanes import Position, just_before, show_position
 from correlator.lookup import Lookup
-from receiver.cli.output import readable_output
+from receiver.cli.output import readable_output, run
 from receiver.cli.reaching import directory_of, partitions_of, redis_of
 from receiver.cli.terminal import ConfigOption, EventPrinter, err, out, settings_at
 from receiver.interest import Interest
@@ -67,7 +67,7 @@ def tail(
     _refuse_contradictions(selection, last, follow=follow)
     _warn_of_accounts(selection, settings)
     with readable_output():
-        asyncio.run(_until_stopped(_tail(settings, selection, last, EventPrinter(as_json=json), follow=follow)))
+        run(_until_stopped(_tail(settings, selection, last, EventPrinter(as_json=json), follow=follow)))
 
 
 # --- what is asked ---

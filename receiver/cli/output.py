@@ -1,4 +1,4 @@
-"""How a command that handles many captures speaks: answers to stdout, progress and what goes wrong to stderr."""
+"""How commands are run and speak: answers to stdout; progress, logs and what goes wrong to stderr."""
 
 import asyncio
 import logging
@@ -18,7 +18,11 @@ _T = TypeVar("_T")
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Do it; what parsers may have to say about a capture goes to stderr, never between the lines of an answer."""
+    """Do it; what is logged meanwhile, of a parser that fails for one, goes to stderr and quotes nothing of a capture.
+
+    Every command but those that serve comes by here: unless it is set up, structlog prints to stdout, between the lines
+    of an answer, and beside a traceback the values of variables.
+    """
     log.configure(level=logging.ERROR)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)

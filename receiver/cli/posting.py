@@ -1,6 +1,5 @@
 """`partyline send`: signed samples for a running receiver."""
 
-import asyncio
 import os
 import sys
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from receiver import tryout
+from receiver.cli.output import run
 from receiver.cli.terminal import ConfigOption, config_path, out
 from receiver.samples import SAMPLES
 from receiver.schemes import Ed25519
@@ -39,7 +39,7 @@ def send(
     chosen = [settings.accounts[name] for name in account or settings.accounts]
     seed = _private_key(telnyx_key) if telnyx_key else tryout.telnyx_seed(path.parent)
     base = url or f"http://{settings.server.host}:{settings.server.port}"
-    if not asyncio.run(_send(base, chosen, seed)):
+    if not run(_send(base, chosen, seed)):
         sys.exit(1)
 
 

@@ -1,6 +1,5 @@
 """`partyline quarantine`: what was refused and kept aside; look at it, judge it again, or drop it."""
 
-import asyncio
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from receiver.bodies import harmless, readable
+from receiver.cli.output import run
 from receiver.cli.reaching import namespace_of, partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
@@ -51,7 +51,7 @@ def ls(
     Example: partyline quarantine ls --account main-telnyx
     """
     settings = settings_at(config)
-    found = asyncio.run(_entries(settings, _of_account(account)))
+    found = run(_entries(settings, _of_account(account)))
     shown = found[-limit:]
     if json:
         out.file.write(orjson.dumps({"entries": [_row(kept) for kept in shown], "total": len(found)}).decode() + "\n")
@@ -73,7 +73,7 @@ def show(
 
     Example: partyline quarantine show cp_01a1feb0c7d39f4e6a2c80b51d7703e9
     """
-    [kept] = asyncio.run(_entries(settings_at(config), _named([name])))
+    [kept] = run(_entries(settings_at(config), _named([name])))
     if kept.entry is None:
         raise PartylineError(f"{kept.id} is damaged and cannot be read; drop it")
     if json:
@@ -107,7 +107,7 @@ def judge(
     """
     settings = settings_at(config)
     chosen = _chosen(names, account, every=every or account is not None)
-    judged = asyncio.run(_judge(settings, chosen))
+    judged = run(_judge(settings, chosen))
     captured = [each for each in judged if each.captured]
     if json:
         counts = {"captured": len(captured), "stay": len(judged) - len(captured)}
@@ -146,7 +146,7 @@ def drop(
     chosen = _earlier(moment_of(before), account) if before else _chosen(names, account, every=every)
     if before and names:
         raise PartylineError("name entries, or say --before; not both")
-    dropped = asyncio.run(_drop(settings, chosen, yes=yes))
+    dropped = run(_drop(settings, chosen, yes=yes))
     out.file.write(f"{dropped} dropped.\n" if dropped else "Nothing to drop.\n")
 
 

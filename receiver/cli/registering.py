@@ -1,6 +1,5 @@
 """`partyline register`: a send of yours, written straight into the capture log. No server is needed."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import orjson
 import typer
 
 from receiver.captures import CaptureLog, replicas_of
+from receiver.cli.output import run
 from receiver.cli.reaching import by_operator, hand_in, namespace_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.providers import PROVIDERS
@@ -38,7 +38,7 @@ def register(
     account = _account(where, settings)
     body = _read(file, settings.server.max_body_bytes)
     try:
-        identifier, found = asyncio.run(_register(settings, account, body))
+        identifier, found = run(_register(settings, account, body))
     except ParseError as error:
         raise PartylineError(f"that is no send of {account.provider}'s: {error}") from error
     if json:

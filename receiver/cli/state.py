@@ -1,6 +1,5 @@
 """`partyline state`: back a namespace up, move it, bring it back."""
 
-import asyncio
 import gzip
 import os
 import sys
@@ -15,6 +14,7 @@ from typing import Annotated, BinaryIO, cast
 import orjson
 import typer
 
+from receiver.cli.output import run
 from receiver.cli.reaching import keyspace_for, namespace_of, refuse_unless_namespace, running_redis
 from receiver.cli.terminal import ConfigOption, JsonOption, err, out, settings_at
 from receiver.settings import Settings
@@ -46,7 +46,7 @@ def export(file: FileArgument, *, config: ConfigOption = None, json: JsonOption 
     """
     settings = settings_at(config)
     with _written(file) as target:
-        done = asyncio.run(_export(settings, target))
+        done = run(_export(settings, target))
     print_to = err if file == "-" else out
     if json:
         print_to.file.write(f"{orjson.dumps(_said(done.header.namespace, done)).decode()}\n")
@@ -82,7 +82,7 @@ def import_(
         target = _target(checked, settings, namespace)
         refuse_unfit(checked.header, settings.redis.partitions, fingerprint(settings.id_key))
         source.seek(0)
-        asyncio.run(_import(settings, target, checked, source))
+        run(_import(settings, target, checked, source))
     if json:
         said = {"namespace": target, "cursor": checked.header.cursor, "keys": checked.trailer.keys}
         out.file.write(f"{orjson.dumps(said).decode()}\n")

@@ -1,6 +1,5 @@
 """`partyline subscribers`: which groups read the events, how far each is, and what it gave up on."""
 
-import asyncio
 from typing import Annotated
 
 import msgspec
@@ -9,6 +8,7 @@ import typer
 
 from correlator.subscribers import GivenUp, Group, Subscribers
 from receiver.bodies import harmless
+from receiver.cli.output import run
 from receiver.cli.reaching import partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.settings import Settings
@@ -30,7 +30,7 @@ def ls(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     Example: partyline subscribers ls
     """
     settings = settings_at(config)
-    groups = asyncio.run(_groups(settings))
+    groups = run(_groups(settings))
     if json:
         out.file.write(orjson.dumps({"groups": msgspec.to_builtins(groups)}).decode() + "\n")
     elif not groups:
@@ -52,7 +52,7 @@ def dead(
 
     Example: partyline subscribers dead crm
     """
-    letters = asyncio.run(_dead(settings_at(config), group, limit))
+    letters = run(_dead(settings_at(config), group, limit))
     if json:
         out.file.write(orjson.dumps({"letters": [_as_json(letter) for letter in letters]}).decode() + "\n")
     elif not letters:

@@ -1,6 +1,5 @@
 """`partyline verify`: why a request was refused, or would be."""
 
-import asyncio
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from redis.asyncio import Redis
 from rich.markup import escape
 
 from receiver import streams
+from receiver.cli.output import run
 from receiver.cli.reaching import partitions_of
 from receiver.cli.terminal import ConfigOption, JsonOption, out, settings_at
 from receiver.exhibits import Exhibit, read_exhibit
@@ -62,7 +62,7 @@ def verify(
     """
     settings = settings_at(config)
     if streams.is_capture_id(what) and not Path(what).exists():
-        found, of = asyncio.run(_stored(what, settings, account))
+        found, of = run(_stored(what, settings, account))
     else:
         found, of = _filed(what, settings, account, received_at)
     if json:
