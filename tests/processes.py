@@ -45,9 +45,17 @@ class Kin(NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; one that only waits for its parent to notice does not."""
-        stat = _stat(self.pid)
-        return stat is not None and stat.born == self.born and stat.state not in "ZX"
+        """Whether any thread of it still runs, and so holds its files; what waits for its parent to notice does not.
+
+        Of a process that was killed the first thread may have ended while another still holds its connections open.
+        """
+        stat = _stat(Path(f"/proc/{self.pid}"))
+        if stat is None or stat.born != self.born:
+            return False
+        with contextlib.suppress(OSError):
+            threads = [_stat(thread) for thread in Path(f"/proc/{self.pid}/task").iterdir()]
+            return any(thread is not None and thread.state not in "ZX" for thread in threads)
+        return False
 
     @property
     def command(self) -> str:
@@ -68,9 +76,10 @@ class _Stat(NamedTuple):
     born: str
 
 
-def _stat(pid: int) -> _Stat | None:
+def _stat(place: Path) -> _Stat | None:
+    """Of a process or of one of its threads, which stands below it; None: there is none."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (place / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return _Stat(fields[0], fields[19])
@@ -78,7 +87,7 @@ def _stat(pid: int) -> _Stat | None:
 
 def descendants(pid: int) -> list[Kin]:
     """A process and everything that it started, as the kernel has it."""
-    stat = _stat(pid)
+    stat = _stat(Path(f"/proc/{pid}"))
     if stat is None:
         return []
     found = [Kin(pid, stat.born)]
