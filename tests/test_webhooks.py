@@ -693,7 +693,8 @@ async def test_quarantine_takes_every_forgery_and_no_capture_comes_of_it(
 
 async def test_the_quarantine_is_capped(redis_url: str, redis: Redis, keyspace: Keyspace) -> None:
     """However much comes, the newest 64 MiB of it stay."""
-    configuration = document(keyspace.namespace, accounts=accounts_that("quarantine"))
+    patient = {"write_deadline": "10s"}
+    configuration = document(keyspace.namespace, accounts=accounts_that("quarantine"), redis=patient)
     sizes = [15 * 1024 * 1024] * 5
     async with running_app(configuration, redis_url) as client:
         for number, size in enumerate(sizes):
