@@ -31,21 +31,21 @@ async def register(receiver: Service, posted: Posted) -> None:
     assert answer.status_code == 200
 
 
-async def level(receiver: Service, redis_url: str, group: str) -> None:
+async def level(receiver: Service, group: str) -> None:
     """Wait until a group has handled all of the stream."""
-    subscription = _group(receiver, redis_url, group)
+    subscription = _group(receiver, group)
     async with asyncio.timeout(30):
         while await subscription.lag() != Lag(0.0, None):  # noqa: ASYNC110 - the end is in Redis
             await asyncio.sleep(0.05)
 
 
-async def joined(receiver: Service, redis_url: str, group: str) -> None:
+async def joined(receiver: Service, group: str) -> None:
     """Wait until there is a group: from then on it gets what is published."""
-    subscription = _group(receiver, redis_url, group)
+    subscription = _group(receiver, group)
     async with asyncio.timeout(30):
         while await subscription.lag() is None:  # noqa: ASYNC110 - the group is in Redis
             await asyncio.sleep(0.02)
 
 
-def _group(receiver: Service, redis_url: str, group: str) -> Subscription:
-    return Subscription(redis_url, namespace=receiver.space.keys.namespace, group=group)
+def _group(receiver: Service, group: str) -> Subscription:
+    return Subscription(receiver.space.redis, namespace=receiver.space.keys.namespace, group=group)

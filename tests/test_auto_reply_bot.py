@@ -55,12 +55,12 @@ class Stage:
 
     async def joined(self) -> None:
         """Wait until the bot's group is there: from then on it gets what is published."""
-        await joined(self.receiver, self._redis_url, "bot")
+        await joined(self.receiver, "bot")
 
     async def level(self) -> None:
         """Wait until everything that was posted is published, and handled by the bot."""
         await self.receiver.settled()
-        await level(self.receiver, self._redis_url, "bot")
+        await level(self.receiver, "bot")
 
     async def receive(self, posted: Posted) -> None:
         """A provider posts a callback."""

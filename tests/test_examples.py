@@ -88,7 +88,7 @@ async def test_the_python_consumer_handles_each_event_once(folder: Path, receive
         before = killed.lines
     events = await post_samples(receiver, "two")
     with python_consumer(folder, receiver, redis_url, "after") as after:
-        await level(receiver, redis_url, GROUP)
+        await level(receiver, GROUP)
         after.signal(signal.SIGTERM)
         assert await after.status() == 0
         lines = before + after.lines
@@ -105,10 +105,10 @@ async def test_the_python_consumer_passes_over_what_it_handled(folder: Path, rec
     """Every event comes again, to a group that begins anew on the same database: nothing is done a second time."""
     events = await post_samples(receiver, "one")
     with python_consumer(folder, receiver, redis_url, "first") as first:
-        await level(receiver, redis_url, GROUP)
+        await level(receiver, GROUP)
         known = rows(folder, "SELECT * FROM messages ORDER BY event")
     with python_consumer(folder, receiver, redis_url, "second", "another") as second:
-        await level(receiver, redis_url, "another")
+        await level(receiver, "another")
 
     assert by_conversation(first.lines) == by_conversation(as_printed(events))
     assert second.output == ""
@@ -120,7 +120,7 @@ async def test_the_python_consumer_follows_merges(folder: Path, receiver: Servic
     """A key that was merged is known to mean its survivor, and what it stood for is shown there."""
     merged, survivor = await merge(receiver)
     with python_consumer(folder, receiver, redis_url, "consumer"):
-        await level(receiver, redis_url, GROUP)
+        await level(receiver, GROUP)
 
     assert rows(folder, "SELECT * FROM survivors") == [(merged, survivor)]
     assert rows(folder, "SELECT DISTINCT thread FROM threads") == [(survivor,)]
