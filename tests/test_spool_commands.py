@@ -98,6 +98,17 @@ def test_it_is_drained_by_hand(spool: Spool, run: Run, redis_url: str, keyspace:
     assert run("ls").out.startswith("Nothing waits in ")
 
 
+def test_a_damaged_file_is_told_beside_the_answer(spool: Spool, run: Run) -> None:
+    """It is set aside, and what the log says of that stands on stderr like the error, nothing on stdout."""
+    put(spool, "main-telnyx", "cp_1", time.time())
+    spool.path.write_bytes(b"x" * 8192)
+    ended = run("ls", "--json")
+
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.count("the spool was damaged and is set aside as ") == 2
+    assert orjson.loads(run("ls", "--json").out)["captures"] == 0
+
+
 def test_it_is_left_to_a_receiver_that_runs(spool: Spool, run: Run) -> None:
     """While another process drains, nothing is done, and that is told."""
     put(spool, "main-telnyx", "cp_1", time.time())

@@ -4,6 +4,7 @@ A module is imported when one of its commands is called, or when all are listed:
 times as long as most commands do.
 """
 
+import logging
 import platform
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -16,6 +17,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from receiver import log
 from receiver.cli.reaching import choose_partition
 from receiver.cli.terminal import err, out
 from schemas.errors import ConfigError, PartylineError
@@ -110,6 +112,8 @@ def _globally(
         bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Which version this is, and end.")
     ] = False,
 ) -> None:
+    # Unless told otherwise structlog prints to stdout, between the lines of an answer, and the values of variables too.
+    log.configure(level=logging.ERROR)
     choose_partition(partition)
 
 

@@ -1,7 +1,6 @@
-"""How commands are run and speak: answers to stdout; progress, logs and what goes wrong to stderr."""
+"""How commands are run and speak: answers to stdout, progress and what goes wrong to stderr."""
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -11,19 +10,13 @@ from typing import Any, TypeVar
 import uvloop
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from receiver import log
 from receiver.cli.terminal import err, out
 
 _T = TypeVar("_T")
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Do it; what is logged meanwhile, of a parser that fails for one, goes to stderr and quotes nothing of a capture.
-
-    Every command but those that serve comes by here: unless it is set up, structlog prints to stdout, between the lines
-    of an answer, and beside a traceback the values of variables.
-    """
-    log.configure(level=logging.ERROR)
+    """Do it on the event loop that the service has too."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
