@@ -85,7 +85,8 @@ class Directory(msgspec.Struct, frozen=True):
         """The provider of an account; UnknownAccount if there is none of that name, or it is another provider's."""
         found = self.accounts.get(account)
         if found is None or provider not in {None, found}:
-            raise UnknownAccount("no such account at this provider: see [accounts.*]")
+            where = "" if provider is None else " at this provider"
+            raise UnknownAccount(f"no such account{where}: see [accounts.*]")
         return found
 
 

@@ -102,7 +102,12 @@ WRONG = {
     "unreadable": (("register", "main-telnyx", "-"), "no send of telnyx's: $: not JSON"),
     "unknown_key": (("conversations", "show", "cv_" + "z" * 26), "nothing has been published"),
     "no_key": (("conversations", "show", ANN), "no conversation's key"),
-    "no_question": (("conversations", "find"), "one of id and address"),
+    "no_question": (("conversations", "find"), "--id or --address"),
+    "both": (("conversations", "find", "--id", "9d12", "--address", ANN), "--id or --address"),
+    "unknown_account": (
+        ("conversations", "find", "--id", "9d12", "--account", "nobody"),
+        "no such account: see [accounts.*]",
+    ),
     "no_account": (("conversations", "find", "--id", "9d12"), "account:"),
     "no_limit": (("conversations", "find", "--address", ANN, "--limit", "0"), "limit:"),
     "no_address": (("conversations", "find", "--address", "40404"), "provider's name"),
