@@ -31,11 +31,24 @@ HEAD_SECONDS = 10.0
 LINGER_SECONDS = 1.0
 _TOO_LARGE = f"more than {HEAD_BYTES} bytes before the body"
 _FIELD_BYTES = len(b": \r\n")
+#: How long a connection stays open without a request: longer than the 60 s for which load balancers and proxies usually
+#: keep theirs. So they hang up first, and send no callback over a connection that is being closed here.
+IDLE_SECONDS = 75
+#: Of more connections than that, which take a file descriptor each, a worker keeps those that come now only so long.
+CROWD, CROWDED_IDLE_SECONDS = 500, 5
+#: Whoever is about to be hung up on for having sent nothing is looked at once more. Where the process stood still, the
+#: event loop finds the time over before it reads what was sent meanwhile.
+_LOOK_AGAIN_SECONDS = 0.01
 #: How long the rest of a body may take that was answered without it.
 UNREAD_SECONDS = 10.0
 
 #: What asks for another protocol, hop by hop; all of ours is HTTP/1.1, so we go on without (RFC 9110, 7.8).
 _UPGRADE = frozenset({b"upgrade", b"connection", b"http2-settings"})
+
+
+def idle_seconds(connections: int) -> int:
+    """How long a connection may be without a request, where a worker has so many in all."""
+    return IDLE_SECONDS if connections <= CROWD else CROWDED_IDLE_SECONDS
 
 
 class _Refused(Exception):
@@ -131,7 +144,7 @@ class HttpProtocol(HttpToolsProtocol):
         """The process is told to end. Whoever was let in is answered: its request may have been sent already."""
         self._leaving = True
         if self._is_idle:
-            self.loop.call_later(LINGER_SECONDS, self._leave_if_idle)
+            self.loop.call_later(LINGER_SECONDS, self.loop.call_later, _LOOK_AGAIN_SECONDS, self._leave_if_idle)
         else:
             super().shutdown()
 
@@ -174,9 +187,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer is out: what is still to come of the body that it answers, nobody reads."""
+        self.timeout_keep_alive = idle_seconds(len(self.connections))
         super().on_response_complete()
         if self._is_idle and not self._in_head and not self.transport.is_closing():
             self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for long: hang up, unless something has come by now."""
+        self.timeout_keep_alive_task = self.loop.call_later(_LOOK_AGAIN_SECONDS, super().timeout_keep_alive_handler)
 
     def _counted(self) -> int:
         """The bytes of a head that is complete."""

@@ -195,7 +195,7 @@ async def _running(
 
 
 @asynccontextmanager
-async def serving(config: uvicorn.Config, sockets: list[socket.socket]) -> AsyncIterator[None]:
+async def serving(config: uvicorn.Config, sockets: list[socket.socket]) -> AsyncIterator[uvicorn.Server]:
     """A server on bound sockets, within the test process."""
     config.timeout_graceful_shutdown = GRACE_SECONDS
     server = _Server(config)
@@ -203,7 +203,7 @@ async def serving(config: uvicorn.Config, sockets: list[socket.socket]) -> Async
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it no other way
         await asyncio.sleep(0.001)
     try:
-        yield
+        yield server
     finally:
         server.should_exit = True
         await running

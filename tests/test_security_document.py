@@ -47,6 +47,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     text = prose(SECURITY)
 
     assert f"after {http_protocol.HEAD_SECONDS:g} s, 431 beyond {http_protocol.HEAD_BYTES // 1024} KiB" in text
+    assert f"closed after {http_protocol.IDLE_SECONDS} s; of more than {http_protocol.CROWD} a worker has" in text
     assert f"hung up on after {http_protocol.UNREAD_SECONDS:g} s" in text
     assert f"nesting beyond {MAX_DEPTH} levels" in text
     assert f"401 beyond {Ed25519().tolerance_seconds:g} s (Telnyx)" in text
