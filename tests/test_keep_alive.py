@@ -20,7 +20,7 @@ from tests.service import serving
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 QUIET, STALL = b"/", b"/stall"
-STALL_SECONDS = 1.5
+STALL_SECONDS = 3.0
 
 
 class Stalling(HttpProtocol):
@@ -74,7 +74,7 @@ def status_on(plain: socket.socket) -> bytes:
 
 def test_what_was_sent_while_the_process_stood_still_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of an idle connection is over before its request is looked at, which came in time."""
-    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 2)
     seen: list[bytes] = []
 
     def client(port: int, _leave: Callable[[], None]) -> None:
@@ -89,8 +89,9 @@ def test_what_was_sent_while_the_process_stood_still_is_answered(monkeypatch: py
     assert seen == [b"204", b"204"]
 
 
-def test_what_was_sent_while_an_ending_process_stood_still_is_answered() -> None:
-    """Whoever has a connection may not know of the end yet, and is given a second, in which nobody may be looking."""
+def test_what_was_sent_while_an_ending_process_stood_still_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has a connection may not know of the end yet, and is given some time, in which nobody may be looking."""
+    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 2.0)
     seen: list[bytes] = []
 
     def client(port: int, leave: Callable[[], None]) -> None:
@@ -109,7 +110,7 @@ def test_what_was_sent_while_an_ending_process_stood_still_is_answered() -> None
 
 def test_nobody_stays_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection on which nothing comes is closed, also after a second request."""
-    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 2)
     seen: list[tuple[bytes, bool]] = []
 
     def client(port: int, _leave: Callable[[], None]) -> None:
@@ -117,7 +118,7 @@ def test_nobody_stays_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
             ask(idle)
             assert status_on(idle) == b"204"
             before = time.monotonic()
-            seen.append((status_on(idle), time.monotonic() - before > 0.9))
+            seen.append((status_on(idle), time.monotonic() - before > 1.9))
 
     served(client)
 
