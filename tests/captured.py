@@ -76,8 +76,8 @@ async def fill(site: Site, count: int, after: int = 0) -> None:
 
 
 async def work_off(site: Site) -> None:
-    """Commit what is in the log, as the pipeline does."""
-    async with leased(site.redis, site.keyspace) as lease:
+    """Commit what is in the log, as the pipeline does, with a lease that outlasts a machine that stalls."""
+    async with leased(site.redis, site.keyspace, 60.0) as lease:
         store = site.store()
         cursor = await store.cursor()
         async for batch in batches(CaptureLog(site.redis, site.keyspace).scan(cursor), Pace()):

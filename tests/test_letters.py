@@ -9,7 +9,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from correlator.lease import LEASE_SECONDS, Lease
+from correlator.lease import Lease
 from correlator.store import Store
 from receiver import streams
 from receiver.bodies import around, harmless, readable
@@ -61,7 +61,7 @@ class Bench:
 
     async def replay(self, entries: AsyncIterator[LogEntry]) -> None:
         """Commit captures again as a pipeline does; a poisonous one breaks the batch that it is in."""
-        lease = Lease(self.redis, self.keyspace, LEASE_SECONDS)
+        lease = Lease(self.redis, self.keyspace, 60)
         assert await lease.take()
         store = Store(self.redis, self.keyspace, b"a key", MESSAGES_SECONDS)
         try:
@@ -220,7 +220,7 @@ async def test_an_entry_without_an_id_is_found_by_its_position(redis: Redis, key
     added: Any = await redis.xadd(keyspace.captures, {"body": "what"})
     position = added.decode()
     entry = LogEntry(position, {b"body": b"what"})
-    lease = Lease(redis, keyspace, LEASE_SECONDS)
+    lease = Lease(redis, keyspace, 60)
     assert await lease.take()
     await Store(redis, keyspace, b"a key", MESSAGES_SECONDS).commit(lease.token, "", [read(entry, PROVIDERS)])
 
