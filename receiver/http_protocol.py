@@ -34,7 +34,7 @@ _FIELD_BYTES = len(b": \r\n")
 #: How long a connection stays open without a request: longer than the 60 s for which load balancers and proxies usually
 #: keep theirs. So they hang up first, and send no callback over a connection that is being closed here.
 IDLE_SECONDS = 75
-#: Of more connections than that, which take a file descriptor each, a worker keeps those that come now only so long.
+#: Where a worker has more connections, which take a file descriptor each, one without a request has less time.
 CROWD, CROWDED_IDLE_SECONDS = 500, 5
 #: Whoever is about to be hung up on for having sent nothing is looked at once more. Where the process stood still, the
 #: event loop finds the time over before it reads what was sent meanwhile.
@@ -92,12 +92,13 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin: the first head has to come in time."""
         super().connection_made(transport)
         self.transport = _Transport(transport, self._hang_up)
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_due)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._stop_waiting()
         self._stop_passing_over()
+        self._unset_keepalive_if_required()  # uvicorn leaves it to run where the connection was reset
         super().connection_lost(exc)
         self.transport.close = self.transport.whole.close  # so that nothing is left for the garbage collector to find
 
@@ -144,7 +145,7 @@ class HttpProtocol(HttpToolsProtocol):
         """The process is told to end. Whoever was let in is answered: its request may have been sent already."""
         self._leaving = True
         if self._is_idle:
-            self.loop.call_later(LINGER_SECONDS, self.loop.call_later, _LOOK_AGAIN_SECONDS, self._leave_if_idle)
+            self.loop.call_later(LINGER_SECONDS, self._once_more, self._leave_if_idle)
         else:
             super().shutdown()
 
@@ -194,7 +195,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Nothing came for long: hang up, unless something has come by now."""
-        self.timeout_keep_alive_task = self.loop.call_later(_LOOK_AGAIN_SECONDS, super().timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self._once_more(super().timeout_keep_alive_handler)
+
+    def _once_more(self, hang_up: Callable[[], None]) -> asyncio.TimerHandle:
+        """Look at what came, and hang up then. To be cancelled where that is no longer wanted."""
+        return self.loop.call_later(_LOOK_AGAIN_SECONDS, hang_up)
 
     def _counted(self) -> int:
         """The bytes of a head that is complete."""
@@ -206,11 +211,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_bytes > HEAD_BYTES:
             self._refuse(HEAD_TOO_LARGE, _TOO_LARGE)
         elif self._head_timer is None and not self.transport.is_closing():
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_due)
+
+    def _head_is_due(self) -> None:
+        self._head_timer = self._once_more(self._head_is_late)
 
     def _head_is_late(self) -> None:
         if not self._is_idle:  # the answer to the one before goes first
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_due)
         elif self._head_bytes:
             self._refuse(HEAD_TOO_SLOW, f"the head of the request took longer than {HEAD_SECONDS:g} s")
         else:

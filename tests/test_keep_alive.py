@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import re
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -89,6 +91,26 @@ def test_what_was_sent_while_the_process_stood_still_is_answered(monkeypatch: py
     assert seen == [b"204", b"204"]
 
 
+def test_a_first_request_that_was_sent_while_the_process_stood_still_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So is who has connected, and whose head came in time."""
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 2.0)
+    seen: list[bytes] = []
+
+    def client(port: int, _leave: Callable[[], None]) -> None:
+        with connected(port) as other, socket.create_connection(("127.0.0.1", port), timeout=10) as new:
+            time.sleep(0.3)  # it is accepted, and its time runs
+            ask(other, STALL)
+            time.sleep(0.3)
+            ask(new)
+            seen.extend([status_on(other), status_on(new)])
+
+    served(client)
+
+    assert seen == [b"204", b"204"]
+
+
 def test_what_was_sent_while_an_ending_process_stood_still_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has a connection may not know of the end yet, and is given some time, in which nobody may be looking."""
     monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 2.0)
@@ -123,6 +145,30 @@ def test_nobody_stays_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     served(client)
 
     assert seen == [(b"", True)]
+
+
+def test_a_connection_that_is_reset_leaves_nothing_behind() -> None:
+    """Whoever connects, asks and resets again and again would fill the memory with what waits for its time."""
+    left: list[int] = []
+
+    def client(port: int, _leave: Callable[[], None]) -> None:
+        for _ in range(20):
+            with connected(port) as plain:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # to close is to reset
+        deadline = time.monotonic() + 10
+        while (count := kept()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        left.append(count)
+
+    served(client)
+
+    assert left == [0]
+
+
+def kept() -> int:
+    """How many connections the process still has in memory."""
+    gc.collect()
+    return sum(isinstance(found, Stalling) for found in gc.get_objects())
 
 
 @pytest.mark.parametrize(("connections", "seconds"), [(1, 75), (500, 75), (501, 5), (60_000, 5)])
