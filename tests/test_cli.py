@@ -102,8 +102,8 @@ WRONG = {
     "unreadable": (("register", "main-telnyx", "-"), "no send of telnyx's: $: not JSON"),
     "unknown_key": (("conversations", "show", "cv_" + "z" * 26), "nothing has been published"),
     "no_key": (("conversations", "show", ANN), "no conversation's key"),
-    "no_question": (("conversations", "find"), "--id or --address"),
-    "both": (("conversations", "find", "--id", "9d12", "--address", ANN), "--id or --address"),
+    "no_question": (("conversations", "find"), "one of id and address"),
+    "both": (("conversations", "find", "--id", "9d12", "--address", ANN), "one of id and address"),
     "unknown_account": (
         ("conversations", "find", "--id", "9d12", "--account", "nobody"),
         "no such account: see [accounts.*]",

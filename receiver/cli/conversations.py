@@ -20,7 +20,6 @@ from receiver.settings import Settings
 from receiver.tables import sheet, table
 from receiver.webhooks import mint
 from schemas.callback import AccountFacts
-from schemas.errors import PartylineError
 from schemas.events import Link
 from schemas.ids import CaptureId, ConversationKey
 
@@ -71,8 +70,6 @@ def find(
     Example: partyline conversations find --address +15555550111
     """
     settings = settings_at(config)
-    if bool(id_) == bool(address):
-        raise PartylineError("say what to find by: --id or --address, one of them")
     given = {"id": id_, "address": address, "provider": provider, "account": account, "after": after}
     parameters = [(name, value) for name, value in given.items() if value is not None]
     query = read_query([*parameters, ("limit", str(limit))], directory_of(settings))
